@@ -1,0 +1,28 @@
+/* Counted memory. Every allocation of the program goes through here, so that the peak is known and
+ * a leak shows at exit (every test run is a leak test). Out of memory ends all ranks with code 5.
+ */
+#ifndef AUTOLORA_BASE_MEMORY_H
+#define AUTOLORA_BASE_MEMORY_H
+
+#include <stddef.h>
+
+/* `count` zeroed elements of `size` bytes, aligned to 64 bytes; `what` names them in the message
+ * when memory runs out. Never returns NULL, also for count 0. Free with memory_free. */
+void *memory_allocate(size_t count, size_t size, const char *what);
+
+/* Grows or shrinks; the new part is zeroed. pointer may be NULL. */
+void *memory_resize(void *pointer, size_t count, size_t size, const char *what);
+
+char *memory_copy_string(const char *text);
+/* printf into a fresh string. */
+char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void memory_free(void *pointer); /* NULL is allowed */
+
+size_t memory_bytes_now(void);
+size_t memory_blocks_now(void);
+size_t memory_bytes_peak(void);
+/* Largest resident set of this process so far, in bytes (getrusage); counts mapped weights too. */
+size_t memory_resident_peak(void);
+
+#endif

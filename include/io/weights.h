@@ -1,0 +1,46 @@
+/* A safetensors file, memory-mapped: https://huggingface.co/docs/safetensors. The header is treated
+ * as hostile: lengths, bounds, overlaps, data types and shapes are checked before a tensor can be
+ * had. */
+#ifndef AUTOLORA_IO_WEIGHTS_H
+#define AUTOLORA_IO_WEIGHTS_H
+
+#include "base/report.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TENSOR_MAX_DIMENSIONS = 8 };
+
+enum tensor_type { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_I64, TENSOR_OTHER };
+
+struct tensor {
+    char *name;
+    enum tensor_type type;
+    size_t num_dimensions, shape[TENSOR_MAX_DIMENSIONS], count; /* count: product of the shape */
+    const unsigned char *data;                                  /* in the map; maybe unaligned */
+    size_t bytes;
+};
+
+struct weights;
+
+/* NULL and a problem (EXIT_DATA) if the file is missing, truncated or inconsistent. Not collective.
+ */
+struct weights *weights_open(const char *path, struct problem *problem);
+void weights_close(struct weights **weights);
+
+/* The tensor of that name or NULL. */
+const struct tensor *weights_find(const struct weights *weights, const char *name);
+
+/* The elements as float32: the map itself for aligned F32, else a converted copy that lives as long
+ * as `weights`. NULL and a problem for other types. */
+const float *weights_floats(struct weights *weights, const struct tensor *tensor,
+                            struct problem *problem);
+
+/* A frozen tensor of a pretrained checkpoint by its full name, whatever the checkpoint's habits:
+ * with or without the model prefix ("bert."), LayerNorm.gamma/beta for weight/bias. Its shape must
+ * be [rows, columns] ([rows] where columns is 1). */
+const float *weights_pretrained(struct weights *weights, const char *full_name, size_t rows,
+                                size_t columns, struct problem *problem);
+
+#endif

@@ -1,0 +1,94 @@
+/* One transformer block of the BERT family (post layer norm):
+ *     a = x + dropout(attention_output(attention(query(x), key(x), value(x))))     y1 =
+ * layer_norm(a) b = y1 + dropout(output(gelu(intermediate(y1))))                             y  =
+ * layer_norm(b) The four passes of math/kernels.h, each over one packed microbatch. */
+#ifndef AUTOLORA_MODEL_BLOCK_H
+#define AUTOLORA_MODEL_BLOCK_H
+
+#include "model/architecture.h"
+#include "model/attention.h"
+#include "model/linear.h"
+#include "model/microbatch.h"
+
+struct layer_norm {
+    const float *weight, *bias; /* frozen */
+};
+
+struct block {
+    size_t index; /* in the whole model */
+    size_t hidden_size, intermediate_size;
+    float layer_norm_epsilon, hidden_dropout;
+    uint64_t seed;
+    struct linear projections[NUM_PROJECTIONS];
+    struct layer_norm attention_norm, output_norm;
+    struct attention attention;
+};
+
+/* What the forward pass leaves for the others. input and output belong to the stage. T = tokens, d
+ * = hidden size, f = intermediate size. */
+struct block_activations {
+    float *input;                     /* x [T, d] */
+    float *query, *key, *value;       /* [T, d] */
+    float *context;                   /* [T, d] */
+    float *probabilities;             /* attention.h */
+    float *attention_normalized;      /* [T, d] */
+    float *attention_deviation;       /* [T] */
+    float *attended;                  /* y1 [T, d] */
+    float *expanded;                  /* intermediate(y1) [T, f] */
+    float *output_normalized;         /* [T, d] */
+    float *output_deviation;          /* [T] */
+    float *low_rank[NUM_PROJECTIONS]; /* h [T, rank] */
+};
+
+/* What the backward pass leaves for its tangent. */
+struct block_cotangents {
+    float *d_output;                  /* [T, d] */
+    float *d_activated;               /* of gelu's output [T, f] */
+    float *d_attended;                /* of y1 [T, d] */
+    float *d_context;                 /* [T, d] */
+    float *d_query, *d_key, *d_value; /* [T, d] */
+};
+
+/* What the tangent pass leaves for the tangent of the backward pass. */
+struct block_tangents {
+    float *query, *key, *value, *probabilities;
+    float *attention_normalized, *attention_deviation;
+    float *expanded;
+    float *output_normalized, *output_deviation;
+    float *low_rank[NUM_PROJECTIONS];
+};
+
+/* Room shared by the blocks of a stage; contents do not survive a call. */
+struct block_scratch {
+    float *hidden[4];                /* [T, d] */
+    float *wide, *activated_tangent; /* [T, f] */
+    struct linear_scratch linear;
+    struct attention_scratch attention;
+};
+
+void block_forward(const struct block *block, const struct point *point,
+                   const struct microbatch *microbatch, struct block_activations *activations,
+                   struct block_scratch *scratch, float *output);
+
+/* d_output [T, d] is read from cotangents->d_output. d_input NULL: not wanted. */
+void block_backward(const struct block *block, const struct point *point,
+                    const struct microbatch *microbatch,
+                    const struct block_activations *activations,
+                    struct block_cotangents *cotangents, struct block_scratch *scratch,
+                    struct gradient *gradient, float *d_input);
+
+/* t_input NULL means zero. */
+void block_tangent(const struct block *block, const struct point *point, const float *direction,
+                   const struct microbatch *microbatch, const struct block_activations *activations,
+                   const float *t_input, struct block_tangents *tangents,
+                   struct block_scratch *scratch, float *t_output);
+
+/* t_d_output [T, d] is overwritten. t_d_input NULL: not wanted; may be t_d_output. */
+void block_backward_tangent(const struct block *block, const struct point *point,
+                            const float *direction, const struct microbatch *microbatch,
+                            const struct block_activations *activations,
+                            const struct block_cotangents *cotangents,
+                            const struct block_tangents *tangents, struct block_scratch *scratch,
+                            float *t_d_output, float *t_d_selection, float *t_d_input);
+
+#endif

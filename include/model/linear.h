@@ -1,0 +1,73 @@
+/* A frozen projection with an optional low-rank adapter:
+ *     y = x W^T + b + s ((x A^T) * q) B,     W [out, in], A [r, in], B [r, out]
+ * B is kept transposed to the usual LoRA layout so that all its products run along rows. q [r] are
+ * the selection variables (AutoLoRA, eq. 3); without them q = 1 (plain LoRA). */
+#ifndef AUTOLORA_MODEL_LINEAR_H
+#define AUTOLORA_MODEL_LINEAR_H
+
+#include "math/kernels.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct adapter {
+    size_t rank;               /* lora_rank; 0: no adapter */
+    float scale;               /* lora_scale s */
+    size_t a_offset, b_offset; /* into the factors */
+    size_t selection_offset;   /* into the selection variables */
+    size_t module;             /* number of the module in the whole model */
+    float dropout;             /* rate on the adapter's input */
+};
+
+struct linear {
+    const float *weight, *bias; /* frozen */
+    size_t input_size, output_size;
+    struct adapter adapter;
+};
+
+/* Where the loss is evaluated: factors W (parameter_table layout) and selection variables q
+ * (NULL: all ones). */
+struct point {
+    const float *factors;
+    const float *selection;
+};
+
+/* Gradients in the layouts of a point. A pass overwrites the entries it computes. */
+struct gradient {
+    float *factors;
+    float *selection; /* d loss / d q; NULL: not wanted */
+};
+
+/* Room for one linear's intermediate results; contents do not survive a call. */
+struct linear_scratch {
+    float *low_rank, *low_rank_tangent; /* [tokens, largest rank] */
+    float *wide;                        /* [tokens, largest input or output size] */
+};
+
+/* All below: x [tokens, in], y [tokens, out]; h = (dropped-out x) A^T [tokens, rank] is saved by
+ * the forward pass. `dropout` describes the adapter's own dropout (its rate may be 0). */
+void linear_forward(const struct linear *linear, const struct point *point, const float *x,
+                    size_t tokens, const struct dropout *dropout, struct linear_scratch *scratch,
+                    float *h, float *y);
+
+/* Gradients of A, B, q and, unless d_x is NULL, d_x [tokens, in] (added to if accumulate). */
+void linear_backward(const struct linear *linear, const struct point *point, const float *x,
+                     const float *h, const float *d_y, size_t tokens, const struct dropout *dropout,
+                     struct linear_scratch *scratch, struct gradient *gradient, bool accumulate,
+                     float *d_x);
+
+/* t_y and t_h along (t_x, direction of the factors); t_x == NULL means zero. */
+void linear_tangent(const struct linear *linear, const struct point *point, const float *direction,
+                    const float *x, const float *t_x, const float *h, size_t tokens,
+                    const struct dropout *dropout, struct linear_scratch *scratch, float *t_h,
+                    float *t_y);
+
+/* Tangents of the gradient of q (t_d_selection, all modules of the stage) and, unless t_d_x is
+ * NULL, of d_x. */
+void linear_backward_tangent(const struct linear *linear, const struct point *point,
+                             const float *direction, const float *h, const float *t_h,
+                             const float *d_y, const float *t_d_y, size_t tokens,
+                             const struct dropout *dropout, struct linear_scratch *scratch,
+                             float *t_d_selection, bool accumulate, float *t_d_x);
+
+#endif

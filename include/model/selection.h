@@ -1,0 +1,34 @@
+/* Selection variables: q [modules, k] from logits a [modules, k], and the lora_rank that they
+ * choose (AutoLoRA, eq. 4 and section 3.3). */
+#ifndef AUTOLORA_MODEL_SELECTION_H
+#define AUTOLORA_MODEL_SELECTION_H
+
+#include <stddef.h>
+
+enum selection_constraint {
+    CONSTRAINT_SOFTMAX, /* q = softmax(a): in [0, 1], sum 1 (the paper) */
+    CONSTRAINT_SIGMOID, /* q = sigmoid(a) */
+    CONSTRAINT_NONE     /* q = a */
+};
+
+enum threshold_rule {
+    THRESHOLD_SOFTMAX, /* q_j >= 1/k (the paper) */
+    THRESHOLD_RAW_SUM  /* a_j / sum a >= 1/k (the authors' GLUE script) */
+};
+
+void selection_forward(enum selection_constraint constraint, const float *logits,
+                       size_t num_modules, size_t k, float *selection);
+
+/* d_logits from d_selection at the given q. d_logits may be d_selection. */
+void selection_backward(enum selection_constraint constraint, const float *selection,
+                        const float *d_selection, size_t num_modules, size_t k, float *d_logits);
+
+/* ranks [num_modules]: how many components reach the threshold. Values within 1e-6 (relative) of it
+ * count as reaching it, so that k equal values give k. */
+void selection_ranks(enum threshold_rule rule, const float *logits, const float *selection,
+                     size_t num_modules, size_t k, size_t *ranks);
+
+/* Entropy of one module's q, normalised to sum 1, in nats: log k where all are equal. */
+double selection_entropy(const float *selection, size_t k);
+
+#endif

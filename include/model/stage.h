@@ -1,0 +1,117 @@
+/* A stage: the consecutive blocks of one pipeline rank, with the embedding in the first stage and
+ * the task head in the last. Frozen weights and the layout of what is trained; knows no MPI, and
+ * one stage that holds everything is the reference for every other decomposition.
+ *
+ * The passes are functions of (point, microbatch): they change nothing but the slot they are given.
+ */
+#ifndef AUTOLORA_MODEL_STAGE_H
+#define AUTOLORA_MODEL_STAGE_H
+
+#include "model/architecture.h"
+#include "model/block.h"
+#include "model/embedding.h"
+#include "model/parameters.h"
+#include "model/task_head.h"
+
+#include <stdbool.h>
+
+/* Which projections are adapted, and how. Modules are numbered block by block, within a block in
+ * the order of enum projection. */
+struct adapter_options {
+    bool is_target[NUM_PROJECTIONS];
+    const size_t *ranks;   /* [modules of the whole model]; 0: not adapted */
+    const float *scales;   /* [modules of the whole model] lora_scale */
+    float dropout;         /* on the adapters' input */
+    size_t num_components; /* k: selection variables a module; 0: none */
+};
+
+struct stage_options {
+    struct architecture architecture;
+    struct adapter_options adapters;
+    enum head_kind head_kind;
+    size_t num_labels;
+    size_t first_block, num_blocks;
+    bool has_embedding, has_task_head;
+    uint64_t seed;
+};
+
+struct stage {
+    struct stage_options options;
+    struct embedding embedding;
+    struct block *blocks; /* [num_blocks] */
+    struct task_head task_head;
+    struct parameter_table factors;
+    size_t num_modules,
+        first_module;      /* adapted projections here; number of the first in the model */
+    size_t selection_size; /* num_modules * num_components */
+    size_t largest_rank;
+};
+
+/* Modules adapted in each block: the number of targets. */
+size_t adapter_targets_per_block(const struct adapter_options *adapters);
+
+struct stage *stage_create(const struct stage_options *options);
+void stage_destroy(struct stage **stage);
+
+/* One frozen tensor of the stage: the name in the checkpoint, its shape, and where its address
+ * goes. */
+struct stage_weight {
+    char *name;           /* "bert.encoder.layer.0.attention.self.query.weight" */
+    size_t rows, columns; /* columns 1: a vector */
+    const float **place;
+};
+/* The table of frozen tensors; free with stage_weights_free. */
+struct stage_weight *stage_weights(struct stage *stage, size_t *count);
+void stage_weights_free(struct stage_weight *weights, size_t count);
+
+/* Sizes that the buffers of a slot must hold. */
+struct capacity {
+    size_t tokens, sequences, longest, pairs; /* pairs: largest sum of length^2 */
+};
+
+/* Activations of one microbatch; `has_tangents` slots can also serve the tangent passes. */
+struct slot;
+struct slot *slot_create(const struct stage *stage, const struct capacity *capacity,
+                         bool has_tangents);
+void slot_destroy(struct slot **slot);
+/* Where the input of the first block goes / where the output of the last block is, [tokens,
+ * hidden]. */
+float *slot_input(struct slot *slot);
+float *slot_output(struct slot *slot);
+/* Logits [rows, labels] of the last forward pass (last stage). */
+const float *slot_logits(const struct slot *slot);
+
+/* Room for intermediate results, shared by all slots. */
+struct workspace;
+struct workspace *workspace_create(const struct stage *stage, const struct capacity *capacity,
+                                   int num_threads);
+void workspace_destroy(struct workspace **workspace);
+
+/* Forward. Reads slot_input (except in the first stage) and fills slot_output; returns the
+ * microbatch's part of the loss in the last stage, else 0. */
+double stage_forward(const struct stage *stage, const struct point *point,
+                     const struct microbatch *microbatch, struct slot *slot,
+                     struct workspace *workspace);
+
+/* Backward after stage_forward on the same slot. d_output [tokens, hidden] is overwritten (NULL in
+ * the last stage); d_input receives the cotangent of the input (NULL in the first stage). */
+void stage_backward(const struct stage *stage, const struct point *point,
+                    const struct microbatch *microbatch, struct slot *slot,
+                    struct workspace *workspace, float *d_output, struct gradient *gradient,
+                    float *d_input);
+
+/* Tangent along `direction` (a change of the factors) after stage_forward and stage_backward on the
+ * same slot, which must have tangents. t_input NULL in the first stage; t_output NULL in the last.
+ */
+void stage_tangent(const struct stage *stage, const struct point *point, const float *direction,
+                   const struct microbatch *microbatch, struct slot *slot,
+                   struct workspace *workspace, const float *t_input, float *t_output);
+
+/* Tangent of stage_backward after stage_tangent: t_d_selection [modules, k] is the derivative of d
+ * loss / d q along the direction. Uses the slot up. */
+void stage_backward_tangent(const struct stage *stage, const struct point *point,
+                            const float *direction, const struct microbatch *microbatch,
+                            struct slot *slot, struct workspace *workspace, float *t_d_output,
+                            float *t_d_selection, float *t_d_input);
+
+#endif

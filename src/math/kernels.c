@@ -1,0 +1,186 @@
+/* Row-wise kernels. Rows are shared out among threads; columns are vectorised. */
+#include "math/kernels.h"
+
+#include "math/elementary.h"
+
+#include <math.h>
+
+enum { CHUNK = 4096 };
+
+void bias_add(const float *bias, size_t tokens, size_t width, float *y) {
+#pragma omp parallel for
+    for (size_t i = 0; i < tokens; ++i) {
+        float *row = y + i * width;
+#pragma omp simd
+        for (size_t j = 0; j < width; ++j)
+            row[j] += bias[j];
+    }
+}
+
+void vector_add(const float *x, size_t count, float *y) {
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; ++i)
+        y[i] += x[i];
+}
+
+void column_sums(const float *x, size_t tokens, size_t width, float *sums) {
+    for (size_t j = 0; j < width; ++j) {
+        double sum = 0;
+        for (size_t i = 0; i < tokens; ++i)
+            sum += x[i * width + j];
+        sums[j] = (float)sum;
+    }
+}
+
+static float row_sum(const float *x, size_t width) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < width; ++j)
+        sum += x[j];
+    return sum;
+}
+
+void layer_norm_forward(const float *x, const float *weight, const float *bias, float epsilon,
+                        size_t tokens, size_t width, float *normalized, float *inverse_deviation,
+                        float *y) {
+#pragma omp parallel for
+    for (size_t i = 0; i < tokens; ++i) {
+        const float *in = x + i * width;
+        float *n = normalized + i * width, *out = y + i * width;
+        const float mean = row_sum(in, width) / (float)width;
+        float squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (size_t j = 0; j < width; ++j)
+            squares += (in[j] - mean) * (in[j] - mean);
+        const float r = 1.0f / sqrtf(squares / (float)width + epsilon);
+#pragma omp simd
+        for (size_t j = 0; j < width; ++j) {
+            n[j] = (in[j] - mean) * r;
+            out[j] = n[j] * weight[j] + bias[j];
+        }
+        inverse_deviation[i] = r;
+    }
+}
+
+void layer_norm_backward(const float *d_y, const float *normalized, const float *inverse_deviation,
+                         const float *weight, size_t tokens, size_t width, float *d_x) {
+#pragma omp parallel for
+    for (size_t i = 0; i < tokens; ++i) {
+        const float *d = d_y + i * width, *n = normalized + i * width;
+        float *out = d_x + i * width;
+        float sum_g = 0, sum_gn = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gn)
+        for (size_t j = 0; j < width; ++j) {
+            sum_g += d[j] * weight[j];
+            sum_gn += d[j] * weight[j] * n[j];
+        }
+        const float mean_g = sum_g / (float)width, mean_gn = sum_gn / (float)width;
+        const float r = inverse_deviation[i];
+#pragma omp simd
+        for (size_t j = 0; j < width; ++j)
+            out[j] = r * (d[j] * weight[j] - mean_g - n[j] * mean_gn);
+    }
+}
+
+void layer_norm_tangent(const float *t_x, const float *normalized, const float *inverse_deviation,
+                        const float *weight, size_t tokens, size_t width, float *t_normalized,
+                        float *t_inverse_deviation, float *t_y) {
+#pragma omp parallel for
+    for (size_t i = 0; i < tokens; ++i) {
+        const float *t = t_x + i * width, *n = normalized + i * width;
+        float *t_n = t_normalized + i * width, *out = t_y + i * width;
+        float sum_t = 0, sum_tn = 0;
+#pragma omp simd reduction(+ : sum_t, sum_tn)
+        for (size_t j = 0; j < width; ++j) {
+            sum_t += t[j];
+            sum_tn += t[j] * n[j];
+        }
+        const float mean_t = sum_t / (float)width, mean_tn = sum_tn / (float)width;
+        const float r = inverse_deviation[i];
+        t_inverse_deviation[i] = -r * r * mean_tn;
+#pragma omp simd
+        for (size_t j = 0; j < width; ++j) {
+            t_n[j] = r * (t[j] - mean_t - n[j] * mean_tn);
+            out[j] = t_n[j] * weight[j];
+        }
+    }
+}
+
+void layer_norm_backward_tangent(const float *d_y, const float *t_d_y, const float *normalized,
+                                 const float *t_normalized, const float *inverse_deviation,
+                                 const float *t_inverse_deviation, const float *weight,
+                                 size_t tokens, size_t width, float *t_d_x) {
+#pragma omp parallel for
+    for (size_t i = 0; i < tokens; ++i) {
+        const float *d = d_y + i * width, *t = t_d_y + i * width;
+        const float *n = normalized + i * width, *t_n = t_normalized + i * width;
+        float *out = t_d_x + i * width;
+        float sum_g = 0, sum_gn = 0, sum_t = 0, sum_tn = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gn, sum_t, sum_tn)
+        for (size_t j = 0; j < width; ++j) {
+            const float g = d[j] * weight[j], t_g = t[j] * weight[j];
+            sum_g += g;
+            sum_gn += g * n[j];
+            sum_t += t_g;
+            sum_tn += t_g * n[j] + g * t_n[j];
+        }
+        const float scale = 1.0f / (float)width;
+        const float mean_g = sum_g * scale, mean_gn = sum_gn * scale;
+        const float mean_t = sum_t * scale, mean_tn = sum_tn * scale;
+        const float r = inverse_deviation[i], t_r = t_inverse_deviation[i];
+#pragma omp simd
+        for (size_t j = 0; j < width; ++j) {
+            const float inner = d[j] * weight[j] - mean_g - n[j] * mean_gn;
+            const float t_inner = t[j] * weight[j] - mean_t - t_n[j] * mean_gn - n[j] * mean_tn;
+            out[j] = t_r * inner + r * t_inner;
+        }
+    }
+}
+
+/* gelu' = Phi + u phi, gelu'' = phi (2 - u^2). */
+void gelu_forward(const float *u, size_t count, float *y) {
+#pragma omp parallel for simd schedule(static, CHUNK)
+    for (size_t i = 0; i < count; ++i)
+        y[i] = u[i] * normal_distribution(u[i], normal_density(u[i]));
+}
+
+void gelu_backward(const float *d_y, const float *u, size_t count, float *d_u) {
+#pragma omp parallel for simd schedule(static, CHUNK)
+    for (size_t i = 0; i < count; ++i) {
+        const float density = normal_density(u[i]);
+        d_u[i] = d_y[i] * (normal_distribution(u[i], density) + u[i] * density);
+    }
+}
+
+void gelu_tangent(const float *t_u, const float *u, size_t count, float *t_y) {
+    gelu_backward(t_u, u, count, t_y); /* the Jacobian is diagonal */
+}
+
+void gelu_backward_tangent(const float *d_y, const float *t_d_y, const float *u, const float *t_u,
+                           size_t count, float *t_d_u) {
+#pragma omp parallel for simd schedule(static, CHUNK)
+    for (size_t i = 0; i < count; ++i) {
+        const float density = normal_density(u[i]);
+        const float first = normal_distribution(u[i], density) + u[i] * density;
+        const float second = density * (2.0f - u[i] * u[i]);
+        t_d_u[i] = t_d_y[i] * first + d_y[i] * second * t_u[i];
+    }
+}
+
+static void dropout_sequence(const struct dropout *dropout, size_t sequence, size_t width,
+                             float *x) {
+    const struct random_stream stream =
+        random_stream_make(dropout->seed, dropout->purpose, dropout->identity, dropout->step,
+                           dropout->samples[sequence]);
+    const size_t begin = dropout->offsets[sequence] * width;
+    random_dropout_multiply(&stream, dropout->rate, dropout->offsets[sequence + 1] * width - begin,
+                            x + begin);
+}
+
+void dropout_apply(const struct dropout *dropout, size_t width, float *x) {
+    if (dropout->rate == 0)
+        return;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < dropout->num_sequences; ++i)
+        dropout_sequence(dropout, i, width, x);
+}

@@ -1,0 +1,286 @@
+/* The passes of a stage and the buffers they work on. Buffers are carved out of one allocation: a
+ * first walk over the layout counts, a second hands out the views. */
+#include "base/memory.h"
+#include "base/report.h"
+#include "model/stage.h"
+
+#include <string.h>
+
+struct slot {
+    struct block_activations *blocks; /* [num_blocks] */
+    struct block_cotangents *kept;    /* [num_blocks], with tangents only */
+    struct block_tangents *tangents;  /* [num_blocks], with tangents only */
+    struct head_activations head;
+    float *output;
+    float *memory;
+};
+
+struct workspace {
+    struct block_scratch scratch;
+    struct block_cotangents cotangents; /* for slots that keep none */
+    float *memory;
+};
+
+/* Hands out 64-byte aligned views; counts only while memory is NULL. */
+struct cursor {
+    float *memory;
+    size_t used;
+};
+
+static float *take(struct cursor *cursor, size_t floats) {
+    float *view = cursor->memory == NULL ? NULL : cursor->memory + cursor->used;
+    cursor->used += (floats + 15) / 16 * 16;
+    return view;
+}
+
+/* The numbers that sizes are made of. */
+struct sizes {
+    size_t tokens, hidden, wide, pairs, rows;
+};
+
+static struct sizes sizes_of(const struct stage *stage, const struct capacity *capacity) {
+    const struct architecture *architecture = &stage->options.architecture;
+    return (struct sizes){
+        .tokens = capacity->tokens,
+        .hidden = capacity->tokens * architecture->hidden_size,
+        .wide = capacity->tokens * architecture->intermediate_size,
+        .pairs = capacity->pairs * architecture->num_attention_heads,
+        .rows = stage->options.head_kind == HEAD_SEQUENCE_CLASSIFICATION ? capacity->sequences
+                                                                         : capacity->tokens,
+    };
+}
+
+static void lay_out_activations(struct cursor *cursor, const struct sizes *sizes,
+                                const struct block *block, struct block_activations *a) {
+    a->input = take(cursor, sizes->hidden);
+    a->query = take(cursor, sizes->hidden);
+    a->key = take(cursor, sizes->hidden);
+    a->value = take(cursor, sizes->hidden);
+    a->context = take(cursor, sizes->hidden);
+    a->probabilities = take(cursor, sizes->pairs);
+    a->attention_normalized = take(cursor, sizes->hidden);
+    a->attention_deviation = take(cursor, sizes->tokens);
+    a->attended = take(cursor, sizes->hidden);
+    a->expanded = take(cursor, sizes->wide);
+    a->output_normalized = take(cursor, sizes->hidden);
+    a->output_deviation = take(cursor, sizes->tokens);
+    for (int p = 0; p < NUM_PROJECTIONS; ++p)
+        a->low_rank[p] = take(cursor, sizes->tokens * block->projections[p].adapter.rank);
+}
+
+static void lay_out_cotangents(struct cursor *cursor, const struct sizes *sizes,
+                               struct block_cotangents *c) {
+    c->d_output = take(cursor, sizes->hidden);
+    c->d_activated = take(cursor, sizes->wide);
+    c->d_attended = take(cursor, sizes->hidden);
+    c->d_context = take(cursor, sizes->hidden);
+    c->d_query = take(cursor, sizes->hidden);
+    c->d_key = take(cursor, sizes->hidden);
+    c->d_value = take(cursor, sizes->hidden);
+}
+
+static void lay_out_tangents(struct cursor *cursor, const struct sizes *sizes,
+                             const struct block *block, struct block_tangents *t) {
+    t->query = take(cursor, sizes->hidden);
+    t->key = take(cursor, sizes->hidden);
+    t->value = take(cursor, sizes->hidden);
+    t->probabilities = take(cursor, sizes->pairs);
+    t->attention_normalized = take(cursor, sizes->hidden);
+    t->attention_deviation = take(cursor, sizes->tokens);
+    t->expanded = take(cursor, sizes->wide);
+    t->output_normalized = take(cursor, sizes->hidden);
+    t->output_deviation = take(cursor, sizes->tokens);
+    for (int p = 0; p < NUM_PROJECTIONS; ++p)
+        t->low_rank[p] = take(cursor, sizes->tokens * block->projections[p].adapter.rank);
+}
+
+static void lay_out_head(struct cursor *cursor, const struct task_head *head, size_t rows,
+                         struct head_activations *h) {
+    const size_t features = rows * head->hidden_size, logits = rows * head->num_labels;
+    h->features = take(cursor, features);
+    h->pooled = take(cursor, features);
+    h->logits = take(cursor, logits);
+    h->probabilities = take(cursor, logits);
+    h->d_features = take(cursor, features);
+    h->t_features = take(cursor, features);
+    h->t_pooled = take(cursor, features);
+    h->t_logits = take(cursor, logits);
+    h->scratch = take(cursor, features);
+}
+
+static size_t lay_out_slot(const struct stage *stage, const struct sizes *sizes, float *memory,
+                           struct slot *slot) {
+    struct cursor cursor = {memory, 0};
+    for (size_t i = 0; i < stage->options.num_blocks; ++i) {
+        lay_out_activations(&cursor, sizes, &stage->blocks[i], &slot->blocks[i]);
+        if (slot->kept != NULL) {
+            lay_out_cotangents(&cursor, sizes, &slot->kept[i]);
+            lay_out_tangents(&cursor, sizes, &stage->blocks[i], &slot->tangents[i]);
+        }
+    }
+    slot->output = take(&cursor, sizes->hidden);
+    if (stage->options.has_task_head)
+        lay_out_head(&cursor, &stage->task_head, sizes->rows, &slot->head);
+    return cursor.used;
+}
+
+struct slot *slot_create(const struct stage *stage, const struct capacity *capacity,
+                         bool has_tangents) {
+    const size_t blocks = stage->options.num_blocks;
+    struct slot *slot = memory_allocate(1, sizeof *slot, "a slot");
+    slot->blocks = memory_allocate(blocks, sizeof *slot->blocks, "a slot");
+    if (has_tangents) {
+        slot->kept = memory_allocate(blocks, sizeof *slot->kept, "a slot");
+        slot->tangents = memory_allocate(blocks, sizeof *slot->tangents, "a slot");
+    }
+    const struct sizes sizes = sizes_of(stage, capacity);
+    const size_t floats = lay_out_slot(stage, &sizes, NULL, slot);
+    slot->memory = memory_allocate(floats, sizeof *slot->memory, "activations");
+    lay_out_slot(stage, &sizes, slot->memory, slot);
+    return slot;
+}
+
+void slot_destroy(struct slot **slot) {
+    if (*slot == NULL)
+        return;
+    memory_free((*slot)->blocks);
+    memory_free((*slot)->kept);
+    memory_free((*slot)->tangents);
+    memory_free((*slot)->memory);
+    memory_free(*slot);
+    *slot = NULL;
+}
+
+float *slot_input(struct slot *slot) {
+    return slot->blocks[0].input;
+}
+
+float *slot_output(struct slot *slot) {
+    return slot->output;
+}
+
+const float *slot_logits(const struct slot *slot) {
+    return slot->head.logits;
+}
+
+static size_t lay_out_workspace(const struct stage *stage, const struct sizes *sizes,
+                                const struct capacity *capacity, int num_threads, float *memory,
+                                struct workspace *workspace) {
+    struct cursor cursor = {memory, 0};
+    struct block_scratch *scratch = &workspace->scratch;
+    const size_t rank = stage->largest_rank;
+    for (size_t i = 0; i < sizeof scratch->hidden / sizeof *scratch->hidden; ++i)
+        scratch->hidden[i] = take(&cursor, sizes->hidden);
+    scratch->wide = take(&cursor, sizes->wide);
+    scratch->activated_tangent = take(&cursor, sizes->wide);
+    scratch->linear.low_rank = take(&cursor, sizes->tokens * rank);
+    scratch->linear.low_rank_tangent = take(&cursor, sizes->tokens * rank);
+    scratch->linear.wide = take(&cursor, sizes->wide > sizes->hidden ? sizes->wide : sizes->hidden);
+    scratch->attention.floats_per_thread = attention_scratch_floats(capacity->longest);
+    scratch->attention.values =
+        take(&cursor, scratch->attention.floats_per_thread * (size_t)num_threads);
+    lay_out_cotangents(&cursor, sizes, &workspace->cotangents);
+    return cursor.used;
+}
+
+struct workspace *workspace_create(const struct stage *stage, const struct capacity *capacity,
+                                   int num_threads) {
+    struct workspace *workspace = memory_allocate(1, sizeof *workspace, "the workspace");
+    const struct sizes sizes = sizes_of(stage, capacity);
+    const size_t floats = lay_out_workspace(stage, &sizes, capacity, num_threads, NULL, workspace);
+    workspace->memory = memory_allocate(floats, sizeof *workspace->memory, "the workspace");
+    lay_out_workspace(stage, &sizes, capacity, num_threads, workspace->memory, workspace);
+    return workspace;
+}
+
+void workspace_destroy(struct workspace **workspace) {
+    if (*workspace == NULL)
+        return;
+    memory_free((*workspace)->memory);
+    memory_free(*workspace);
+    *workspace = NULL;
+}
+
+double stage_forward(const struct stage *stage, const struct point *point,
+                     const struct microbatch *microbatch, struct slot *slot,
+                     struct workspace *workspace) {
+    const struct stage_options *options = &stage->options;
+    if (options->has_embedding)
+        embedding_forward(&stage->embedding, &options->architecture,
+                          options->architecture.hidden_dropout, options->seed, microbatch,
+                          &workspace->scratch, slot->blocks[0].input);
+    for (size_t i = 0; i < options->num_blocks; ++i) {
+        float *output = i + 1 < options->num_blocks ? slot->blocks[i + 1].input : slot->output;
+        block_forward(&stage->blocks[i], point, microbatch, &slot->blocks[i], &workspace->scratch,
+                      output);
+    }
+    if (!options->has_task_head)
+        return 0;
+    return head_forward(&stage->task_head, point, microbatch, slot->output, &slot->head);
+}
+
+/* The cotangents of block i: kept by the slot, or in the room that all blocks share. */
+static struct block_cotangents *cotangents_of(struct slot *slot, struct workspace *workspace,
+                                              size_t i) {
+    return slot->kept != NULL ? &slot->kept[i] : &workspace->cotangents;
+}
+
+void stage_backward(const struct stage *stage, const struct point *point,
+                    const struct microbatch *microbatch, struct slot *slot,
+                    struct workspace *workspace, float *d_output, struct gradient *gradient,
+                    float *d_input) {
+    const struct stage_options *options = &stage->options;
+    struct block_cotangents *last = cotangents_of(slot, workspace, options->num_blocks - 1);
+    if (options->has_task_head)
+        head_backward(&stage->task_head, point, microbatch, &slot->head, gradient, last->d_output);
+    else
+        memcpy(last->d_output, d_output,
+               microbatch->num_tokens * options->architecture.hidden_size * sizeof *d_output);
+    for (size_t i = options->num_blocks; i-- > 0;) {
+        float *below = i > 0 ? cotangents_of(slot, workspace, i - 1)->d_output : d_input;
+        block_backward(&stage->blocks[i], point, microbatch, &slot->blocks[i],
+                       cotangents_of(slot, workspace, i), &workspace->scratch, gradient, below);
+    }
+}
+
+/* Tangents travel through two of the workspace's buffers in turn. */
+static float *travelling(struct workspace *workspace, size_t i) {
+    return i % 2 == 0 ? workspace->cotangents.d_query : workspace->cotangents.d_key;
+}
+
+void stage_tangent(const struct stage *stage, const struct point *point, const float *direction,
+                   const struct microbatch *microbatch, struct slot *slot,
+                   struct workspace *workspace, const float *t_input, float *t_output) {
+    const struct stage_options *options = &stage->options;
+    FAULT_UNLESS(slot->kept != NULL, "this slot keeps no tangents");
+    const float *t_x = t_input;
+    for (size_t i = 0; i < options->num_blocks; ++i) {
+        float *t_y =
+            i + 1 == options->num_blocks && t_output != NULL ? t_output : travelling(workspace, i);
+        block_tangent(&stage->blocks[i], point, direction, microbatch, &slot->blocks[i], t_x,
+                      &slot->tangents[i], &workspace->scratch, t_y);
+        t_x = t_y;
+    }
+    if (options->has_task_head)
+        head_tangent(&stage->task_head, point, direction, microbatch, t_x, &slot->head);
+}
+
+void stage_backward_tangent(const struct stage *stage, const struct point *point,
+                            const float *direction, const struct microbatch *microbatch,
+                            struct slot *slot, struct workspace *workspace, float *t_d_output,
+                            float *t_d_selection, float *t_d_input) {
+    const struct stage_options *options = &stage->options;
+    float *t_d = t_d_output;
+    if (options->has_task_head) {
+        t_d = travelling(workspace, 0);
+        head_backward_tangent(&stage->task_head, point, direction, microbatch, &slot->head, t_d);
+    }
+    for (size_t i = options->num_blocks; i-- > 0;) {
+        float *below = i > 0 ? t_d : t_d_input;
+        block_backward_tangent(&stage->blocks[i], point, direction, microbatch, &slot->blocks[i],
+                               &slot->kept[i], &slot->tangents[i], &workspace->scratch, t_d,
+                               t_d_selection, below);
+        if (below != NULL)
+            t_d = below;
+    }
+}

@@ -1,0 +1,227 @@
+/* The task heads and the loss. */
+#include "model/task_head.h"
+
+#include "math/gemm.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Identity of the head's hidden dropout; blocks use 8 and up, the embedding 0. */
+enum { HEAD_PLACE = 4 };
+
+size_t head_rows(const struct task_head *head, const struct microbatch *microbatch) {
+    return head->kind == HEAD_SEQUENCE_CLASSIFICATION ? microbatch->num_sequences
+                                                      : microbatch->num_tokens;
+}
+
+static struct matrix classifier_weight(const struct task_head *head, const float *factors) {
+    return matrix_of(factors + head->weight_offset, head->num_labels, head->hidden_size);
+}
+
+static void drop_features(const struct task_head *head, const struct microbatch *microbatch,
+                          float *features) {
+    /* With one row a sequence the rows are the sequences' own offsets 0, 1, 2, ... */
+    struct dropout dropout = {
+        .rate = microbatch->has_dropout ? head->dropout : 0,
+        .seed = head->seed,
+        .step = microbatch->step,
+        .purpose = RANDOM_DROPOUT_HIDDEN,
+        .identity = HEAD_PLACE,
+        .offsets = microbatch->offsets,
+        .samples = microbatch->samples,
+        .num_sequences = microbatch->num_sequences,
+    };
+    if (head->kind == HEAD_TOKEN_CLASSIFICATION) {
+        dropout_apply(&dropout, head->hidden_size, features);
+        return;
+    }
+    const size_t one_row[2] = {0, 1};
+    for (size_t s = 0; s < microbatch->num_sequences; ++s) {
+        dropout.offsets = one_row;
+        dropout.samples = microbatch->samples + s;
+        dropout.num_sequences = 1;
+        dropout_apply(&dropout, head->hidden_size, features + s * head->hidden_size);
+    }
+}
+
+/* The first token's row of each sequence, to and from [sequences, hidden]. */
+static void gather_first(const struct microbatch *microbatch, size_t width, const float *x,
+                         float *rows) {
+    for (size_t s = 0; s < microbatch->num_sequences; ++s)
+        memcpy(rows + s * width, x + microbatch->offsets[s] * width, width * sizeof *rows);
+}
+
+static void scatter_first(const struct microbatch *microbatch, size_t width, const float *rows,
+                          float *x) {
+    memset(x, 0, microbatch->num_tokens * width * sizeof *x);
+    for (size_t s = 0; s < microbatch->num_sequences; ++s)
+        memcpy(x + microbatch->offsets[s] * width, rows + s * width, width * sizeof *rows);
+}
+
+/* probabilities = softmax(logits) and the sum of -log probability of the labels. */
+static double cross_entropy_forward(const float *logits, const int32_t *labels, size_t rows,
+                                    size_t num_labels, float *probabilities) {
+    double loss = 0;
+    for (size_t i = 0; i < rows; ++i) {
+        const float *l = logits + i * num_labels;
+        float *p = probabilities + i * num_labels;
+        double largest = l[0], sum = 0;
+        for (size_t j = 1; j < num_labels; ++j)
+            largest = l[j] > largest ? l[j] : largest;
+        for (size_t j = 0; j < num_labels; ++j)
+            sum += exp(l[j] - largest);
+        for (size_t j = 0; j < num_labels; ++j)
+            p[j] = (float)(exp(l[j] - largest) / sum);
+        if (labels != NULL && labels[i] >= 0)
+            loss += log(sum) + largest - l[labels[i]];
+        else if (!isfinite(sum))
+            loss = NAN;
+    }
+    return loss;
+}
+
+/* d_logits = scale (p - onehot), 0 in rows without label. */
+static void cross_entropy_backward(const float *probabilities, const int32_t *labels, size_t rows,
+                                   size_t num_labels, float scale, float *d_logits) {
+    for (size_t i = 0; i < rows; ++i)
+        for (size_t j = 0; j < num_labels; ++j) {
+            const float onehot = labels[i] == (int32_t)j ? 1.0f : 0.0f;
+            d_logits[i * num_labels + j] =
+                labels[i] < 0 ? 0 : scale * (probabilities[i * num_labels + j] - onehot);
+        }
+}
+
+/* t_d_logits = scale p (t_l - p . t_l), 0 in rows without label. */
+static void cross_entropy_backward_tangent(const float *probabilities, const float *t_logits,
+                                           const int32_t *labels, size_t rows, size_t num_labels,
+                                           float scale, float *t_d_logits) {
+    for (size_t i = 0; i < rows; ++i) {
+        const float *p = probabilities + i * num_labels, *t = t_logits + i * num_labels;
+        double mean = 0;
+        for (size_t j = 0; j < num_labels; ++j)
+            mean += (double)p[j] * t[j];
+        for (size_t j = 0; j < num_labels; ++j)
+            t_d_logits[i * num_labels + j] =
+                labels[i] < 0 ? 0 : scale * p[j] * (t[j] - (float)mean);
+    }
+}
+
+double head_forward(const struct task_head *head, const struct point *point,
+                    const struct microbatch *microbatch, const float *x,
+                    struct head_activations *activations) {
+    const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
+    const size_t labels = head->num_labels;
+    if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
+        gather_first(microbatch, width, x, activations->scratch);
+        gemm(1, matrix_of(activations->scratch, rows, width),
+             matrix_transpose(matrix_of(head->pooler_weight, width, width)), false,
+             activations->pooled, width);
+        bias_add(head->pooler_bias, rows, width, activations->pooled);
+        for (size_t i = 0; i < rows * width; ++i)
+            activations->pooled[i] = tanhf(activations->pooled[i]);
+        memcpy(activations->features, activations->pooled, rows * width * sizeof *x);
+    } else {
+        memcpy(activations->features, x, rows * width * sizeof *x);
+    }
+    drop_features(head, microbatch, activations->features);
+    gemm(1, matrix_of(activations->features, rows, width),
+         matrix_transpose(classifier_weight(head, point->factors)), false, activations->logits,
+         labels);
+    bias_add(point->factors + head->bias_offset, rows, labels, activations->logits);
+    const double loss = cross_entropy_forward(activations->logits, microbatch->labels, rows, labels,
+                                              activations->probabilities);
+    return loss * (double)microbatch->loss_scale;
+}
+
+void head_backward(const struct task_head *head, const struct point *point,
+                   const struct microbatch *microbatch, struct head_activations *activations,
+                   struct gradient *gradient, float *d_x) {
+    const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
+    const size_t labels = head->num_labels;
+    float *d_logits = activations->t_logits; /* free until the tangent pass */
+    cross_entropy_backward(activations->probabilities, microbatch->labels, rows, labels,
+                           microbatch->loss_scale, d_logits);
+    /* logits = features W^T + b */
+    gemm(1, matrix_transpose(matrix_of(d_logits, rows, labels)),
+         matrix_of(activations->features, rows, width), false,
+         gradient->factors + head->weight_offset, width);
+    column_sums(d_logits, rows, labels, gradient->factors + head->bias_offset);
+    gemm(1, matrix_of(d_logits, rows, labels), classifier_weight(head, point->factors), false,
+         activations->d_features, width);
+    if (head->kind == HEAD_TOKEN_CLASSIFICATION) {
+        memcpy(d_x, activations->d_features, rows * width * sizeof *d_x);
+        drop_features(head, microbatch, d_x);
+        return;
+    }
+    /* features = dropout(tanh(u)), u = pooler(x_first) */
+    float *d_u = activations->t_features;
+    memcpy(d_u, activations->d_features, rows * width * sizeof *d_u);
+    drop_features(head, microbatch, d_u);
+    for (size_t i = 0; i < rows * width; ++i)
+        d_u[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
+    gemm(1, matrix_of(d_u, rows, width), matrix_of(head->pooler_weight, width, width), false,
+         activations->scratch, width);
+    scatter_first(microbatch, width, activations->scratch, d_x);
+}
+
+void head_tangent(const struct task_head *head, const struct point *point, const float *direction,
+                  const struct microbatch *microbatch, const float *t_x,
+                  struct head_activations *activations) {
+    const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
+    const size_t labels = head->num_labels;
+    float *t_features = activations->t_features;
+    if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
+        gather_first(microbatch, width, t_x, activations->scratch);
+        gemm(1, matrix_of(activations->scratch, rows, width),
+             matrix_transpose(matrix_of(head->pooler_weight, width, width)), false,
+             activations->t_pooled, width);
+        for (size_t i = 0; i < rows * width; ++i)
+            activations->t_pooled[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
+        memcpy(t_features, activations->t_pooled, rows * width * sizeof *t_x);
+    } else {
+        memcpy(t_features, t_x, rows * width * sizeof *t_x);
+    }
+    drop_features(head, microbatch, t_features);
+    gemm(1, matrix_of(t_features, rows, width),
+         matrix_transpose(classifier_weight(head, point->factors)), false, activations->t_logits,
+         labels);
+    gemm(1, matrix_of(activations->features, rows, width),
+         matrix_transpose(classifier_weight(head, direction)), true, activations->t_logits, labels);
+    bias_add(direction + head->bias_offset, rows, labels, activations->t_logits);
+}
+
+void head_backward_tangent(const struct task_head *head, const struct point *point,
+                           const float *direction, const struct microbatch *microbatch,
+                           struct head_activations *activations, float *t_d_x) {
+    const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
+    const size_t labels = head->num_labels;
+    float *t_d_logits = activations->logits, *d_logits = activations->probabilities;
+    cross_entropy_backward_tangent(activations->probabilities, activations->t_logits,
+                                   microbatch->labels, rows, labels, microbatch->loss_scale,
+                                   t_d_logits);
+    cross_entropy_backward(activations->probabilities, microbatch->labels, rows, labels,
+                           microbatch->loss_scale, d_logits);
+    /* d_features = d_logits W */
+    float *t_d_features = activations->t_features;
+    gemm(1, matrix_of(t_d_logits, rows, labels), classifier_weight(head, point->factors), false,
+         t_d_features, width);
+    gemm(1, matrix_of(d_logits, rows, labels), classifier_weight(head, direction), true,
+         t_d_features, width);
+    drop_features(head, microbatch, t_d_features);
+    if (head->kind == HEAD_TOKEN_CLASSIFICATION) {
+        memcpy(t_d_x, t_d_features, rows * width * sizeof *t_d_x);
+        return;
+    }
+    /* d_u = dropout(d_features) (1 - p^2), so t_d_u has two terms; d_features is not needed again
+     */
+    float *d_features = activations->d_features;
+    drop_features(head, microbatch, d_features);
+    for (size_t i = 0; i < rows * width; ++i) {
+        const float p = activations->pooled[i];
+        t_d_features[i] =
+            t_d_features[i] * (1.0f - p * p) - 2.0f * p * activations->t_pooled[i] * d_features[i];
+    }
+    gemm(1, matrix_of(t_d_features, rows, width), matrix_of(head->pooler_weight, width, width),
+         false, activations->scratch, width);
+    scatter_first(microbatch, width, activations->scratch, t_d_x);
+}
