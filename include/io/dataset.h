@@ -1,0 +1,75 @@
+/* Tasks as token sequences: GLUE's CoLA file format and two-column CoNLL files, tokenized. */
+#ifndef AUTOLORA_IO_DATASET_H
+#define AUTOLORA_IO_DATASET_H
+
+#include "base/report.h"
+#include "io/tokenizer.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum task_kind { TASK_SEQUENCE_CLASSIFICATION, TASK_TOKEN_CLASSIFICATION };
+
+enum { LABEL_IGNORED = -100 }; /* a token without a label: a later sub-word, [CLS], [SEP] */
+
+/* The labels of a task, in the order of their ids. */
+struct label_set {
+    size_t count;
+    char **names;
+};
+void label_set_free(struct label_set *labels);
+/* Id of a name, or -1. */
+int32_t label_set_find(const struct label_set *labels, const char *name);
+/* Copies a name that is not yet in the set to its end and returns its id. */
+int32_t label_set_add(struct label_set *labels, const char *name);
+
+struct dataset_options {
+    enum task_kind kind;
+    const char *path;    /* the file */
+    size_t max_length;   /* tokens with [CLS] and [SEP], 3 or more; longer sequences are cut */
+    size_t limit;        /* take the first N examples; 0: all */
+    bool defines_labels; /* the training file (token task): adds the labels that the set has not */
+};
+
+/* Examples as one packed list. Owns its arrays; freed by dataset_free. */
+struct dataset {
+    enum task_kind kind;
+    size_t num_examples;
+    size_t *offsets;      /* [num_examples + 1] into the arrays over tokens */
+    int32_t *token_ids;   /* [tokens] with [CLS] ... [SEP] */
+    int32_t *type_ids;    /* [tokens] 0 or 1 (second sentence) */
+    int32_t *labels;      /* [num_examples] or, token task, [tokens] with LABEL_IGNORED */
+    size_t longest;       /* tokens of the longest example */
+    size_t num_truncated; /* examples that were cut at max_length */
+    /* Token task: entities of the examples as the file has them; those of them that the labels
+     * here do not hold whole. */
+    size_t entities_total, entities_lost;
+};
+
+/* Reads a labelled file. CR LF line ends and a UTF-8 byte-order mark are accepted.
+ *
+ * Sequence classification is CoLA's format: no header, four tab-separated columns without quoting,
+ * namely source, label, mark (may be empty), sentence. A label is a name of the set, which the
+ * caller filled with "0", "1", ...
+ *
+ * Token classification is a word and its label a line: the first column is the word, the last the
+ * label. A line with a TAB is split at TABs (a word may then hold spaces), any other at spaces. A
+ * blank line ends the sentence, so does a line starting with -DOCSTART-, which is skipped. The
+ * first sub-word of a word carries its label, the others LABEL_IGNORED; a word without any (control
+ * characters) is dropped with its label, so an example may be without labels.
+ *
+ * Labels of tokens are chunk tags (io/tags.h). New ones follow those that the set had, sorted: "O"
+ * first, then by type, within a type B- I- E- S-. A file that defines labels does so as a whole,
+ * whatever `limit`: the task is the same for a short trial.
+ *
+ * Errors (EXIT_DATA) name file and line: missing columns, a word without label, a label that the
+ * set does not have (lists what it has) or that is no chunk tag, no example, embedded NUL.
+ * max_length below 3 is EXIT_USAGE. After an error the dataset is empty and the label set as it
+ * was. Not collective. */
+bool dataset_read(struct dataset *dataset, const struct dataset_options *options,
+                  const struct tokenizer *tokenizer, struct label_set *labels,
+                  struct problem *problem);
+void dataset_free(struct dataset *dataset);
+
+#endif

@@ -1,0 +1,42 @@
+/* HDF5 files: the only file that calls HDF5. One process writes; nothing here is collective. */
+#ifndef AUTOLORA_IO_H5FILE_H
+#define AUTOLORA_IO_H5FILE_H
+
+#include "base/report.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct h5file;
+enum h5type { H5TYPE_F32, H5TYPE_F64, H5TYPE_U64, H5TYPE_I32 };
+
+/* Creates (replacing an existing file). NULL and a problem (EXIT_IO) that carries HDF5's own innermost message, and
+ * names HDF5_USE_FILE_LOCKING=FALSE where locking failed. */
+struct h5file *h5file_create(const char *path, struct problem *problem);
+bool h5file_close(struct h5file **file, struct problem *problem); /* flushes */
+bool h5file_flush(struct h5file *file, struct problem *problem);
+
+bool h5file_make_group(struct h5file *file, const char *path, struct problem *problem);
+/* UTF-8 text as an attribute of an object ("/" for the file). */
+bool h5file_write_text(struct h5file *file, const char *object, const char *name, const char *text,
+                       struct problem *problem);
+bool h5file_write_number(struct h5file *file, const char *object, const char *name, double value,
+                         struct problem *problem);
+/* A dataset of strings [count]. */
+bool h5file_write_strings(struct h5file *file, const char *path, const char *const *strings,
+                          size_t count, struct problem *problem);
+
+/* A dataset [rows, d1, d2, ...] that grows by rows; num_dimensions of a row may be 0 (scalar rows), at most 3.
+ * Chunks of 256 rows. */
+struct h5series;
+struct h5series *h5file_make_series(struct h5file *file, const char *path, enum h5type type,
+                                    const size_t *row_shape, size_t num_dimensions,
+                                    struct problem *problem);
+/* Appends `num_rows` rows from memory of the series' type. */
+bool h5series_append(struct h5series *series, const void *rows, size_t num_rows,
+                     struct problem *problem);
+
+/* Version of the library really loaded: "1.10.8". */
+const char *h5file_library_version(void);
+
+#endif

@@ -1,0 +1,52 @@
+/* The trace of a run, trace.h5: full history of the selection variables and of the losses. Written by one
+ * rank, buffered and flushed at a bounded interval: what was flushed survives SIGKILL. */
+#ifndef AUTOLORA_IO_TRACE_H
+#define AUTOLORA_IO_TRACE_H
+
+#include "base/report.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct trace;
+
+struct trace_options {
+    const char *path;
+    const char *const *module_names; /* [num_modules] */
+    size_t num_modules, num_components;
+    const char *input_text;  /* root attribute "input" */
+    const char *provenance;  /* JSON text, root attribute "provenance" */
+    double flush_seconds;
+};
+
+/* One iteration of the search. */
+struct trace_search_row {
+    size_t step;
+    double time; /* seconds since the run began */
+    const float *selection, *logits, *hypergradient; /* [num_modules, num_components] */
+    double loss_train, loss_validation;
+    const size_t *ranks; /* [num_modules] under the threshold rule */
+};
+struct trace_retrain_row {
+    size_t step;
+    double time, loss_train, learning_rate, gradient_norm;
+};
+struct trace_evaluation_row {
+    size_t step; /* updates of the retraining done */
+    double time, loss, score;
+};
+
+/* Layout: /modules [num_modules] strings; /search/{step,time,selection,logits,hypergradient,loss_train,
+ * loss_validation,ranks}; /retrain/{step,time,loss_train,learning_rate,gradient_norm}; /evaluation/{step,time,loss,score}.
+ * selection, logits, hypergradient: float32 [N, modules, k]; ranks int32 [N, modules]; losses, times float64; steps uint64. Search series are
+ * left out where num_components is 0. Each dataset has the attributes "units" and "description". */
+struct trace *trace_create(const struct trace_options *options, struct problem *problem);
+bool trace_add_search(struct trace *trace, const struct trace_search_row *row,
+                      struct problem *problem);
+bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,
+                       struct problem *problem);
+bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row *row,
+                          struct problem *problem);
+bool trace_close(struct trace **trace, struct problem *problem);
+
+#endif

@@ -1,0 +1,96 @@
+/* Communicators and the few collectives the program uses. MPI's default error handler aborts, so return
+ * codes are not looked at. */
+#include "parallel/comm.h"
+
+#include "base/memory.h"
+
+#include <limits.h>
+#include <string.h>
+
+struct comm comm_of(MPI_Comm handle) {
+    struct comm comm = {.handle = handle};
+    MPI_Comm_rank(handle, &comm.mpi_rank);
+    MPI_Comm_size(handle, &comm.size);
+    return comm;
+}
+
+int comm_count(size_t count) {
+    FAULT_UNLESS(count <= INT_MAX, "%zu elements do not fit one message", count);
+    return (int)count;
+}
+
+bool comm_agree(const struct comm *comm, struct problem *problem) {
+    int mine = problem->exit_code != 0 ? comm->mpi_rank : comm->size, lowest;
+    MPI_Allreduce(&mine, &lowest, 1, MPI_INT, MPI_MIN, comm->handle);
+    if (lowest == comm->size)
+        return true;
+    comm_broadcast(comm, lowest, problem, sizeof *problem);
+    return false;
+}
+
+void comm_broadcast(const struct comm *comm, int root, void *bytes, size_t size) {
+    const size_t piece = (size_t)1 << 30;
+    for (size_t done = 0; done < size; done += piece) {
+        const size_t now = size - done < piece ? size - done : piece;
+        MPI_Bcast((char *)bytes + done, comm_count(now), MPI_BYTE, root, comm->handle);
+    }
+}
+
+void comm_broadcast_block(const struct comm *comm, int root, char **bytes, size_t *size) {
+    comm_broadcast(comm, root, size, sizeof *size);
+    if (comm->mpi_rank != root)
+        *bytes = memory_allocate(*size + 1, 1, "a block from another rank");
+    comm_broadcast(comm, root, *bytes, *size);
+}
+
+/* Byte counts and displacements of a gather. */
+struct gather_layout {
+    int *counts, *displacements;
+};
+
+static struct gather_layout gather_layout(const struct comm *comm, int bytes) {
+    struct gather_layout layout = {
+        .counts = memory_allocate((size_t)comm->size, sizeof(int), "a gather"),
+        .displacements = memory_allocate((size_t)comm->size, sizeof(int), "a gather"),
+    };
+    MPI_Allgather(&bytes, 1, MPI_INT, layout.counts, 1, MPI_INT, comm->handle);
+    size_t total = 0;
+    for (int r = 0; r < comm->size; ++r) {
+        layout.displacements[r] = comm_count(total);
+        total += (size_t)layout.counts[r];
+    }
+    comm_count(total);
+    return layout;
+}
+
+static void gather_layout_free(struct gather_layout *layout) {
+    memory_free(layout->counts);
+    memory_free(layout->displacements);
+}
+
+void comm_all_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
+                     void *whole) {
+    const int bytes = comm_count(count * element_bytes);
+    struct gather_layout layout = gather_layout(comm, bytes);
+    MPI_Allgatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE,
+                   comm->handle);
+    gather_layout_free(&layout);
+}
+
+void comm_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
+                 void *whole) {
+    const int bytes = comm_count(count * element_bytes);
+    struct gather_layout layout = gather_layout(comm, bytes);
+    MPI_Gatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE, 0,
+                comm->handle);
+    gather_layout_free(&layout);
+}
+
+int comm_ranks_on_node(const struct comm *comm) {
+    MPI_Comm node;
+    MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, comm->mpi_rank, MPI_INFO_NULL, &node);
+    int size;
+    MPI_Comm_size(node, &size);
+    MPI_Comm_free(&node);
+    return size;
+}
