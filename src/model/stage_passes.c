@@ -7,6 +7,7 @@
 #include <string.h>
 
 struct slot {
+    size_t num_blocks;
     struct block_activations *blocks; /* [num_blocks] */
     struct block_cotangents *kept;    /* [num_blocks], with tangents only */
     struct block_tangents *tangents;  /* [num_blocks], with tangents only */
@@ -128,6 +129,7 @@ struct slot *slot_create(const struct stage *stage, const struct capacity *capac
                          bool has_tangents) {
     const size_t blocks = stage->options.num_blocks;
     struct slot *slot = memory_allocate(1, sizeof *slot, "a slot");
+    slot->num_blocks = blocks;
     slot->blocks = memory_allocate(blocks, sizeof *slot->blocks, "a slot");
     if (has_tangents) {
         slot->kept = memory_allocate(blocks, sizeof *slot->kept, "a slot");
@@ -152,7 +154,7 @@ void slot_destroy(struct slot **slot) {
 }
 
 float *slot_input(struct slot *slot) {
-    return slot->blocks[0].input;
+    return slot->num_blocks > 0 ? slot->blocks[0].input : slot->output;
 }
 
 float *slot_output(struct slot *slot) {
@@ -208,7 +210,7 @@ double stage_forward(const struct stage *stage, const struct point *point,
     if (options->has_embedding)
         embedding_forward(&stage->embedding, &options->architecture,
                           options->architecture.hidden_dropout, options->seed, microbatch,
-                          &workspace->scratch, slot->blocks[0].input);
+                          &workspace->scratch, slot_input(slot));
     for (size_t i = 0; i < options->num_blocks; ++i) {
         float *output = i + 1 < options->num_blocks ? slot->blocks[i + 1].input : slot->output;
         block_forward(&stage->blocks[i], point, microbatch, &slot->blocks[i], &workspace->scratch,
@@ -217,6 +219,17 @@ double stage_forward(const struct stage *stage, const struct point *point,
     if (!options->has_task_head)
         return 0;
     return head_forward(&stage->task_head, point, microbatch, slot->output, &slot->head);
+}
+
+/* A stage without blocks hands on what it gets; behind the frozen embedding a tangent is 0. */
+static void pass_on(const struct stage *stage, const struct microbatch *microbatch, const float *x,
+                    float *y) {
+    const size_t bytes =
+        microbatch->num_tokens * stage->options.architecture.hidden_size * sizeof *y;
+    if (x == NULL)
+        memset(y, 0, bytes);
+    else
+        memcpy(y, x, bytes);
 }
 
 /* The cotangents of block i: kept by the slot, or in the room that all blocks share. */
@@ -230,13 +243,14 @@ void stage_backward(const struct stage *stage, const struct point *point,
                     struct workspace *workspace, float *d_output, struct gradient *gradient,
                     float *d_input) {
     const struct stage_options *options = &stage->options;
-    struct block_cotangents *last = cotangents_of(slot, workspace, options->num_blocks - 1);
+    const size_t blocks = options->num_blocks;
+    float *d = blocks > 0 ? cotangents_of(slot, workspace, blocks - 1)->d_output : d_input;
     if (options->has_task_head)
-        head_backward(&stage->task_head, point, microbatch, &slot->head, gradient, last->d_output);
-    else
-        memcpy(last->d_output, d_output,
-               microbatch->num_tokens * options->architecture.hidden_size * sizeof *d_output);
-    for (size_t i = options->num_blocks; i-- > 0;) {
+        head_backward(&stage->task_head, point, microbatch, &slot->head, gradient,
+                      d != NULL ? d : workspace->cotangents.d_output);
+    else if (d != NULL)
+        pass_on(stage, microbatch, d_output, d);
+    for (size_t i = blocks; i-- > 0;) {
         float *below = i > 0 ? cotangents_of(slot, workspace, i - 1)->d_output : d_input;
         block_backward(&stage->blocks[i], point, microbatch, &slot->blocks[i],
                        cotangents_of(slot, workspace, i), &workspace->scratch, gradient, below);
@@ -252,17 +266,19 @@ void stage_tangent(const struct stage *stage, const struct point *point, const f
                    const struct microbatch *microbatch, struct slot *slot,
                    struct workspace *workspace, const float *t_input, float *t_output) {
     const struct stage_options *options = &stage->options;
+    const size_t blocks = options->num_blocks;
     FAULT_UNLESS(slot->kept != NULL, "this slot keeps no tangents");
     const float *t_x = t_input;
-    for (size_t i = 0; i < options->num_blocks; ++i) {
-        float *t_y =
-            i + 1 == options->num_blocks && t_output != NULL ? t_output : travelling(workspace, i);
+    for (size_t i = 0; i < blocks; ++i) {
+        float *t_y = i + 1 == blocks && t_output != NULL ? t_output : travelling(workspace, i);
         block_tangent(&stage->blocks[i], point, direction, microbatch, &slot->blocks[i], t_x,
                       &slot->tangents[i], &workspace->scratch, t_y);
         t_x = t_y;
     }
     if (options->has_task_head)
         head_tangent(&stage->task_head, point, direction, microbatch, t_x, &slot->head);
+    else if (blocks == 0)
+        pass_on(stage, microbatch, t_x, t_output);
 }
 
 void stage_backward_tangent(const struct stage *stage, const struct point *point,
@@ -272,15 +288,13 @@ void stage_backward_tangent(const struct stage *stage, const struct point *point
     const struct stage_options *options = &stage->options;
     float *t_d = t_d_output;
     if (options->has_task_head) {
-        t_d = travelling(workspace, 0);
+        t_d = options->num_blocks == 0 && t_d_input != NULL ? t_d_input : travelling(workspace, 0);
         head_backward_tangent(&stage->task_head, point, direction, microbatch, &slot->head, t_d);
+    } else if (options->num_blocks == 0 && t_d_input != NULL) {
+        pass_on(stage, microbatch, t_d, t_d_input);
     }
-    for (size_t i = options->num_blocks; i-- > 0;) {
-        float *below = i > 0 ? t_d : t_d_input;
+    for (size_t i = options->num_blocks; i-- > 0;)
         block_backward_tangent(&stage->blocks[i], point, direction, microbatch, &slot->blocks[i],
                                &slot->kept[i], &slot->tangents[i], &workspace->scratch, t_d,
-                               t_d_selection, below);
-        if (below != NULL)
-            t_d = below;
-    }
+                               t_d_selection, i > 0 ? t_d : t_d_input);
 }

@@ -97,7 +97,8 @@ def chosen_texts():
     marks = POOLS["ordered"]
     texts += ["a" + first + second + "b" for first in marks for second in marks if first != second]
     texts += ["a" + first + "\u034f" + second for first in marks[:6] for second in marks[:6]]
-    texts += ["a\u302f\u200b\u08d4\u302e\U00011446", "\u302f[SEP]\U00011446", "\u302f \U00011446", "\u302f中\U00011446"]
+    texts += ["a\u302f\u200b\u08d4\u302e\U00011446", "\u302f[SEP]\U00011446", "\u302f \U00011446", "\u302f中\U00011446",
+              "aaaaaaaa\u034f a\u302f\U00011446"]
     return [as_bytes(text) for text in texts]
 
 
@@ -128,6 +129,11 @@ def vocabulary():
     characters += ["\u1100", "\u1161", "\u11a8", "\u1112", "\u302e", "\u302f", "\u08d4", "\U0001d165", "\U0001e000",
                    "\U0001e944", "\U0001e94a", "\U00011446", "\u1b44", "\u07fd", "\u0378", "\u200b", "\ufe0f", "\u00a0",
                    "。", "？", "£", "≠", "😀", "👩", "ש", "م", "न", "ａ", "\U0001d400", "\u01c6", "\u8c48"]
+    # lower case and undecomposed forms that a library of another Unicode version would miss
+    characters += list("\u1c8a\u0264\ua7cd\ua7cf\ua7d3\ua7d5\ua7db\u019b")
+    characters += span((0x10D70, 0x10D85), (0x16EBB, 0x16ED3), (0x16121, 0x16128), (0x16D68, 0x16D6A))
+    characters += list("\U000105c9\U000105e4\U00011383\U00011385\U0001138e\U00011391\U000113c5\U000113c7\U000113c8"
+                       "\U00011938")
     words = ["the", "The", "play", "un", "aff", "na", "an", "str", "email", "foo", "istanbul", "ab", "abc", "aa", "aaaa",
              "##ing", "##able", "##ive", "##ab", "##aa", "##aaaa", "##ed", "##tanbul", "##om", "##\u302e\u302f",
              "##\u08d4\U0001e000", "SEP", "[unused1]", "ij", "##ij", "##", "100", "##00", "a\u302e"]
