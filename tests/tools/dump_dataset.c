@@ -1,0 +1,97 @@
+/* Prints what dataset_read makes of files, as JSON lines, for tests/peers/compare_dataset.py:
+ *
+ *   dump_dataset TOKENIZER_DIRECTORY sequence|token MAX_LENGTH FILE...
+ *
+ * In the token task the first file defines the labels. Each file gives one line about itself and
+ * one for every example. */
+#include "base/memory.h"
+#include "io/dataset.h"
+#include "io/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print_list(const char *name, const int32_t *values, size_t count) {
+    printf("\"%s\": [", name);
+    for (size_t i = 0; i < count; ++i)
+        printf("%s%d", i == 0 ? "" : ", ", (int)values[i]);
+    printf("]");
+}
+
+static void print_file(const char *path, const struct dataset *data,
+                       const struct label_set *labels) {
+    struct json *root = json_create_object();
+    json_add_string(root, "file", path);
+    struct json *names = json_add_array(root, "label_names");
+    for (size_t i = 0; i < labels->count; ++i)
+        json_add_string(names, NULL, labels->names[i]);
+    json_add_number(root, "num_examples", (double)data->num_examples);
+    json_add_number(root, "longest", (double)data->longest);
+    json_add_number(root, "num_truncated", (double)data->num_truncated);
+    json_add_number(root, "entities_total", (double)data->entities_total);
+    json_add_number(root, "entities_lost", (double)data->entities_lost);
+    char *text = json_print(root, false);
+    puts(text);
+    memory_free(text);
+    json_destroy(&root);
+}
+
+static void print_examples(const struct dataset *data) {
+    const bool is_token_task = data->kind == TASK_TOKEN_CLASSIFICATION;
+    for (size_t i = 0; i < data->num_examples; ++i) {
+        const size_t first = data->offsets[i], count = data->offsets[i + 1] - first;
+        printf("{");
+        print_list("token_ids", data->token_ids + first, count);
+        printf(", ");
+        print_list("type_ids", data->type_ids + first, count);
+        printf(", ");
+        print_list("labels", data->labels + (is_token_task ? first : i), is_token_task ? count : 1);
+        printf("}\n");
+    }
+}
+
+static bool dump(char *const *files, struct dataset_options options,
+                 const struct tokenizer *tokenizer, struct problem *problem) {
+    struct label_set labels = {0};
+    options.defines_labels = options.kind == TASK_TOKEN_CLASSIFICATION;
+    if (!options.defines_labels) {
+        label_set_add(&labels, "0");
+        label_set_add(&labels, "1");
+    }
+    bool is_good = true;
+    for (; is_good && *files != NULL; ++files) {
+        struct dataset data;
+        options.path = *files;
+        is_good = dataset_read(&data, &options, tokenizer, &labels, problem);
+        if (is_good) {
+            print_file(*files, &data, &labels);
+            print_examples(&data);
+        }
+        dataset_free(&data);
+        options.defines_labels = false;
+    }
+    label_set_free(&labels);
+    return is_good;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 5 || (strcmp(argv[2], "sequence") != 0 && strcmp(argv[2], "token") != 0)) {
+        report_error("usage: dump_dataset TOKENIZER_DIRECTORY sequence|token MAX_LENGTH FILE...");
+        return EXIT_USAGE;
+    }
+    struct problem problem = {0};
+    struct tokenizer *tokenizer = tokenizer_create(argv[1], &problem);
+    if (tokenizer != NULL) {
+        const struct dataset_options options = {
+            .kind = strcmp(argv[2], "token") == 0 ? TASK_TOKEN_CLASSIFICATION
+                                                  : TASK_SEQUENCE_CLASSIFICATION,
+            .max_length = strtoul(argv[3], NULL, 10),
+        };
+        dump(argv + 4, options, tokenizer, &problem);
+        tokenizer_destroy(&tokenizer);
+    }
+    if (problem.exit_code != 0)
+        report_error("%s", problem.text);
+    return problem.exit_code;
+}
