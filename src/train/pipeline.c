@@ -1,0 +1,268 @@
+/* The pipeline. One routine, run_pass, walks the 1F1B schedule and moves the messages; what is computed on
+ * the way down and on the way up is given by the kind of pass. */
+#include "train/pipeline.h"
+
+#include "base/memory.h"
+#include "base/report.h"
+#include "parallel/link.h"
+#include "parallel/schedule.h"
+
+#include <math.h>
+#include <string.h>
+
+struct pipeline {
+    struct comm comm;
+    const struct stage *stage;
+    struct pipeline_options options;
+    struct link *link;
+    struct workspace *workspace;
+    struct slot **slots, **kept_slots; /* [num_slots], [largest_count] */
+    size_t num_slots;
+    struct gradient part; /* gradient of one microbatch */
+    struct slot_work *schedule;
+};
+
+/* One pass over the pipeline. Messages are [tokens, hidden]; NULL where there is no neighbour. */
+struct pass {
+    const struct point *point;
+    const float *direction;
+    const struct batch *batch;
+    bool keep;
+    struct gradient *gradient;
+    float *t_d_selection;
+    pipeline_consumer consume;
+    void *context;
+    double loss;
+    void (*down)(struct pipeline *, struct pass *, size_t microbatch, const float *in, float *out);
+    void (*up)(struct pipeline *, struct pass *, size_t microbatch, float *in, float *out);
+};
+
+struct pipeline *pipeline_create(const struct comm *comm, const struct stage *stage,
+                                 const struct pipeline_options *options) {
+    struct pipeline *pipeline = memory_allocate(1, sizeof *pipeline, "the pipeline");
+    pipeline->comm = *comm;
+    pipeline->stage = stage;
+    pipeline->options = *options;
+    const size_t hidden = stage->options.architecture.hidden_size;
+    pipeline->link = link_create(comm, options->capacity.tokens * hidden);
+    pipeline->workspace = workspace_create(stage, &options->capacity, options->num_threads);
+    pipeline->num_slots = schedule_in_flight((size_t)comm->size, (size_t)comm->mpi_rank,
+                                             options->largest_count);
+    pipeline->slots = memory_allocate(pipeline->num_slots, sizeof(struct slot *), "slots");
+    for (size_t i = 0; i < pipeline->num_slots; ++i)
+        pipeline->slots[i] = slot_create(stage, &options->capacity, false);
+    if (options->keeps_tangents) {
+        pipeline->kept_slots =
+            memory_allocate(options->largest_count, sizeof(struct slot *), "slots");
+        for (size_t i = 0; i < options->largest_count; ++i)
+            pipeline->kept_slots[i] = slot_create(stage, &options->capacity, true);
+    }
+    pipeline->part.factors = memory_allocate(stage->factors.size, sizeof(float), "a gradient");
+    pipeline->part.selection = memory_allocate(stage->selection_size, sizeof(float), "a gradient");
+    pipeline->schedule =
+        memory_allocate(2 * options->largest_count, sizeof *pipeline->schedule, "the schedule");
+    return pipeline;
+}
+
+void pipeline_destroy(struct pipeline **pipeline) {
+    struct pipeline *p = *pipeline;
+    if (p == NULL)
+        return;
+    for (size_t i = 0; i < p->num_slots; ++i)
+        slot_destroy(&p->slots[i]);
+    for (size_t i = 0; p->kept_slots != NULL && i < p->options.largest_count; ++i)
+        slot_destroy(&p->kept_slots[i]);
+    memory_free(p->slots);
+    memory_free(p->kept_slots);
+    memory_free(p->part.factors);
+    memory_free(p->part.selection);
+    memory_free(p->schedule);
+    workspace_destroy(&p->workspace);
+    link_destroy(&p->link);
+    memory_free(p);
+    *pipeline = NULL;
+}
+
+/* Floats of the message that belongs to a microbatch. */
+static size_t message_size(const struct pipeline *pipeline, const struct batch *batch,
+                           size_t microbatch) {
+    return batch->microbatches[microbatch].num_tokens *
+           pipeline->stage->options.architecture.hidden_size;
+}
+
+static void start_receive(struct pipeline *pipeline, const struct batch *batch,
+                          const struct slot_work *work) {
+    if (link_has_source(pipeline->link, work->direction))
+        link_start_receive(pipeline->link, work->direction,
+                           message_size(pipeline, batch, work->microbatch));
+}
+
+/* Receives are opened one piece of work ahead, sends are waited for when their buffer is needed again. */
+static void run_pass(struct pipeline *pipeline, struct pass *pass) {
+    const struct batch *batch = pass->batch;
+    FAULT_UNLESS(batch->num_microbatches <= pipeline->options.largest_count,
+                 "%zu microbatches, planned for %zu", batch->num_microbatches,
+                 pipeline->options.largest_count);
+    struct link *link = pipeline->link;
+    const size_t count =
+        schedule_fill((size_t)pipeline->comm.size, (size_t)pipeline->comm.mpi_rank,
+                      batch->num_microbatches, pass->up != NULL, pipeline->schedule);
+    for (size_t i = 0; i < count; ++i) {
+        const struct slot_work *work = &pipeline->schedule[i];
+        const enum direction direction = work->direction;
+        if (i == 0)
+            start_receive(pipeline, batch, work);
+        float *in =
+            link_has_source(link, direction) ? link_finish_receive(link, direction) : NULL;
+        if (i + 1 < count)
+            start_receive(pipeline, batch, work + 1);
+        float *out = link_has_target(link, direction) ? link_send_buffer(link, direction) : NULL;
+        if (direction == DIRECTION_DOWN)
+            pass->down(pipeline, pass, work->microbatch, in, out);
+        else
+            pass->up(pipeline, pass, work->microbatch, in, out);
+        if (out != NULL)
+            link_start_send(link, direction, message_size(pipeline, batch, work->microbatch));
+    }
+    link_finish_sends(link);
+}
+
+/* The loss is summed in the last stage, in the order of the microbatches. */
+static double share_loss(const struct pipeline *pipeline, double loss) {
+    comm_broadcast(&pipeline->comm, pipeline->comm.size - 1, &loss, sizeof loss);
+    return loss;
+}
+
+static struct slot *slot_of(const struct pipeline *pipeline, const struct pass *pass,
+                            size_t microbatch) {
+    return pass->keep ? pipeline->kept_slots[microbatch]
+                      : pipeline->slots[microbatch % pipeline->num_slots];
+}
+
+static void forward_down(struct pipeline *pipeline, struct pass *pass, size_t microbatch,
+                         const float *in, float *out) {
+    struct slot *slot = slot_of(pipeline, pass, microbatch);
+    const size_t bytes = message_size(pipeline, pass->batch, microbatch) * sizeof(float);
+    if (in != NULL)
+        memcpy(slot_input(slot), in, bytes);
+    pass->loss += stage_forward(pipeline->stage, pass->point,
+                                &pass->batch->microbatches[microbatch], slot, pipeline->workspace);
+    if (out != NULL)
+        memcpy(out, slot_output(slot), bytes);
+    if (pass->consume != NULL && pipeline->stage->options.has_task_head)
+        pass->consume(pass->context, pass->batch, microbatch, slot_logits(slot));
+}
+
+static void backward_up(struct pipeline *pipeline, struct pass *pass, size_t microbatch, float *in,
+                        float *out) {
+    struct gradient part = pipeline->part;
+    if (pass->gradient->selection == NULL)
+        part.selection = NULL;
+    stage_backward(pipeline->stage, pass->point, &pass->batch->microbatches[microbatch],
+                   slot_of(pipeline, pass, microbatch), pipeline->workspace, in, &part, out);
+    vector_add(part.factors, pipeline->stage->factors.size, pass->gradient->factors);
+    if (part.selection != NULL)
+        vector_add(part.selection, pipeline->stage->selection_size, pass->gradient->selection);
+}
+
+double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
+                         const struct batch *batch, bool keep, struct gradient *gradient) {
+    FAULT_UNLESS(!keep || pipeline->kept_slots != NULL, "this pipeline keeps no tangents");
+    const struct stage *stage = pipeline->stage;
+    memset(gradient->factors, 0, stage->factors.size * sizeof(float));
+    if (gradient->selection != NULL)
+        memset(gradient->selection, 0, stage->selection_size * sizeof(float));
+    struct pass pass = {
+        .point = point,
+        .batch = batch,
+        .keep = keep,
+        .gradient = gradient,
+        .down = forward_down,
+        .up = backward_up,
+    };
+    run_pass(pipeline, &pass);
+    return share_loss(pipeline, pass.loss);
+}
+
+static void tangent_down(struct pipeline *pipeline, struct pass *pass, size_t microbatch,
+                         const float *in, float *out) {
+    stage_tangent(pipeline->stage, pass->point, pass->direction,
+                  &pass->batch->microbatches[microbatch], pipeline->kept_slots[microbatch],
+                  pipeline->workspace, in, out);
+}
+
+static void tangent_up(struct pipeline *pipeline, struct pass *pass, size_t microbatch, float *in,
+                       float *out) {
+    stage_backward_tangent(pipeline->stage, pass->point, pass->direction,
+                           &pass->batch->microbatches[microbatch],
+                           pipeline->kept_slots[microbatch], pipeline->workspace, in,
+                           pipeline->part.selection, out);
+    vector_add(pipeline->part.selection, pipeline->stage->selection_size, pass->t_d_selection);
+}
+
+void pipeline_tangent(struct pipeline *pipeline, const struct point *point, const float *direction,
+                      const struct batch *batch, float *t_d_selection) {
+    memset(t_d_selection, 0, pipeline->stage->selection_size * sizeof(float));
+    struct pass pass = {
+        .point = point,
+        .direction = direction,
+        .batch = batch,
+        .t_d_selection = t_d_selection,
+        .down = tangent_down,
+        .up = tangent_up,
+    };
+    run_pass(pipeline, &pass);
+}
+
+double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,
+                         const struct batch *batch, pipeline_consumer consume, void *context) {
+    struct pass pass = {
+        .point = point,
+        .batch = batch,
+        .consume = consume,
+        .context = context,
+        .down = forward_down,
+    };
+    run_pass(pipeline, &pass);
+    return share_loss(pipeline, pass.loss);
+}
+
+double pipeline_norm(const struct pipeline *pipeline, const float *factors) {
+    const struct parameter_table *table = &pipeline->stage->factors;
+    const struct comm *comm = &pipeline->comm;
+    int mine = comm_count(table->count), total = 0;
+    MPI_Allreduce(&mine, &total, 1, MPI_INT, MPI_SUM, comm->handle);
+    double *squares = memory_allocate(table->count, sizeof *squares, "norms");
+    double *all = memory_allocate((size_t)total, sizeof *all, "norms");
+    for (size_t e = 0; e < table->count; ++e) {
+        const struct parameter *entry = &table->entries[e];
+        const float *values = factors + entry->offset;
+        double sum = 0;
+        for (size_t i = 0; i < entry->rows * entry->columns; ++i)
+            sum += (double)values[i] * values[i];
+        squares[e] = sum;
+    }
+    comm_all_gather(comm, squares, table->count, sizeof *squares, all);
+    double sum = 0;
+    for (int i = 0; i < total; ++i)
+        sum += all[i];
+    memory_free(squares);
+    memory_free(all);
+    return sqrt(sum);
+}
+
+double pipeline_seconds_waiting(const struct pipeline *pipeline) {
+    return link_seconds_waiting(pipeline->link);
+}
+
+size_t pipeline_bytes_sent(const struct pipeline *pipeline) {
+    return link_bytes_sent(pipeline->link);
+}
+
+const struct stage *pipeline_stage(const struct pipeline *pipeline) {
+    return pipeline->stage;
+}
+
+const struct comm *pipeline_comm(const struct pipeline *pipeline) {
+    return &pipeline->comm;
+}
