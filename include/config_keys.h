@@ -4,6 +4,7 @@
 #define AUTOLORA_CONFIG_KEYS_H
 
 #include "config.h"
+#include "io/dataset.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,6 +51,9 @@ const char *config_key_choice(const struct config_key *key, size_t index);
 const char *config_key_type_name(const struct config_key *key);
 /* "[0, 1) or -1", "cola, ner"; nothing where all is allowed. */
 void config_key_print_range(const struct config_key *key, FILE *stream);
+
+/* The kind of task behind a value of task.name. */
+enum task_kind config_task_kind(const char *task_name);
 
 /* The shortest text that reads back as the same number. `text` has NUMBER_TEXT_BYTES. */
 enum { NUMBER_TEXT_BYTES = 32 };

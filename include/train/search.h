@@ -2,8 +2,13 @@
 #ifndef AUTOLORA_TRAIN_SEARCH_H
 #define AUTOLORA_TRAIN_SEARCH_H
 
+#include "base/report.h"
+
 #include <stdbool.h>
 #include <stddef.h>
+
+struct trainer;
+struct stage;
 
 enum hypergradient_kind {
     HYPERGRADIENT_EXACT,             /* second-order term by forward-over-reverse */
@@ -29,5 +34,27 @@ struct search_options {
     double selection_initial;      /* initial value of every logit: 1 */
     size_t selection_every;        /* iterations between selection updates */
 };
+
+
+/* What the search found; arrays are over the modules of the whole model, the same on every rank. */
+struct search_result {
+    size_t num_modules, num_components;
+    size_t *ranks;             /* [modules] under the threshold rule */
+    float *logits, *selection; /* [modules, components] at the end */
+    size_t num_steps, num_tokens;
+    double seconds, loss_train, loss_validation; /* at the last step */
+    double largest_movement; /* largest |q - q at the start| */
+    double mean_entropy;     /* of q, nats, mean over modules */
+    size_t train_examples, validation_examples;
+};
+
+/* Runs the search on this rank's `stage`. False and a problem, the same on every rank, on a non-finite loss or when the
+ * trace cannot be written. Collective over trainer->comm. Free the result with search_result_free. */
+bool search_run(const struct trainer *trainer, const struct search_options *options,
+                const struct stage *stage, struct search_result *result, struct problem *problem);
+void search_result_free(struct search_result *result);
+
+/* Says aloud when the search has done nothing: the text of a warning, or NULL. Free with memory_free. */
+char *search_warning(const struct search_options *options, const struct search_result *result);
 
 #endif

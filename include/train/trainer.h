@@ -1,0 +1,54 @@
+/* What both phases, search and retraining, are given. */
+#ifndef AUTOLORA_TRAIN_TRAINER_H
+#define AUTOLORA_TRAIN_TRAINER_H
+
+#include "io/dataset.h"
+#include "io/progress.h"
+#include "io/trace.h"
+#include "parallel/comm.h"
+#include "train/optimizer.h"
+#include "train/pipeline.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Phases in the upper bits of the step that keys random numbers, so that no two phases draw the same ones. */
+enum phase { PHASE_SEARCH = 1, PHASE_RETRAIN = 2 };
+
+struct trainer {
+    struct comm comm; /* the stages */
+    uint64_t seed;
+    struct optimizer_options optimizer;
+    size_t microbatch_tokens;
+    int num_threads;
+    const struct dataset *train, *validation, *dev, *test; /* validation: the user's own D_val; NULL where absent */
+    const struct label_set *labels;
+    struct trace *trace;       /* on rank 0, else NULL */
+    struct progress *progress; /* on rank 0, else NULL */
+    size_t trace_every;
+};
+
+/* The step that keys random numbers. */
+uint64_t phase_step(enum phase phase, size_t step);
+
+/* Tokens of the longest example of the datasets that are there. */
+size_t trainer_longest(const struct trainer *trainer);
+
+/* A pipeline whose slots hold any batch of the trainer's data. Collective. */
+struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct stage *stage,
+                                  bool keeps_tangents);
+struct batch *trainer_batch(const struct trainer *trainer);
+
+/* One update of the factors by AdamW with clipping; returns the gradient's norm before clipping. Collective. */
+double trainer_update_factors(const struct trainer *trainer, const struct pipeline *pipeline,
+                              double rate, const float *gradient, struct adam *adam,
+                              float *factors);
+
+/* False on every rank, with EXIT_NUMERICS, if the loss (the same on all ranks) is not finite. */
+bool trainer_check_loss(double loss, const char *phase, const char *what, size_t step,
+                        struct problem *problem);
+
+/* Is a report due? Rank 0's clock decides for all. Collective. */
+bool trainer_report_is_due(const struct trainer *trainer, bool is_last);
+
+#endif

@@ -1,0 +1,409 @@
+/* The search. One iteration, recipe "paper" (algorithm 1):
+ *   W' = one optimiser step of W on a training batch            (the look-ahead, which is kept)
+ *   a  = one optimiser step of a along the hypergradient at W'  (on a validation batch)
+ * Recipe "reference": the look-ahead is taken back after the step of a and repeated at the new a. Single level
+ * (meta false): W and a step together on a training batch. The state changes in these functions only; the trace
+ * and the reports look at it between iterations. */
+#include "train/search.h"
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "model/selection.h"
+#include "train/hypergradient.h"
+#include "train/state.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+struct search {
+    const struct trainer *trainer;
+    const struct search_options *options;
+    const struct stage *stage;
+    struct pipeline *pipeline;
+    struct hypergradient *hypergradient;
+    struct training_state state, saved; /* saved: before the look-ahead (factors and their optimiser) */
+    struct gradient gradient;
+    float *selection, *first_selection, *d_logits; /* [selection_size] */
+    uint32_t *subset, *examples;
+    size_t num_validation, num_train; /* subset: validation first, then training */
+    struct sampler train_sampler, validation_sampler;
+    const struct dataset *validation_data;
+    struct batch *train, *validation;
+    size_t num_steps, num_tokens;
+    double loss_train, loss_validation;
+};
+
+/* The training set split by a seeded shuffle; with the user's own D_val, or single level, all of it trains. */
+static void split_data(struct search *search) {
+    const struct trainer *trainer = search->trainer;
+    const size_t count = trainer->train->num_examples;
+    search->subset = memory_allocate(count, sizeof *search->subset, "the split");
+    const struct random_stream stream = random_stream_make(trainer->seed, RANDOM_SPLIT, 0, 0, 0);
+    random_permutation(&stream, count, search->subset);
+    if (search->options->is_meta && trainer->validation == NULL)
+        search->num_validation =
+            (size_t)lround(search->options->validation_fraction * (double)count);
+    search->num_train = count - search->num_validation;
+    search->validation_data = trainer->train;
+}
+
+static void open_samplers(struct search *search) {
+    const struct trainer *trainer = search->trainer;
+    const size_t size = trainer->optimizer.batch_size;
+    search->train_sampler = sampler_create(
+        trainer->seed, 1, search->subset + search->num_validation, search->num_train, size);
+    if (!search->options->is_meta)
+        return;
+    if (trainer->validation != NULL) {
+        search->validation_data = trainer->validation;
+        search->num_validation = trainer->validation->num_examples;
+        uint32_t *all = memory_allocate(search->num_validation, sizeof *all, "D_val");
+        for (size_t i = 0; i < search->num_validation; ++i)
+            all[i] = (uint32_t)i;
+        memory_free(search->examples);
+        search->examples = all;
+        search->validation_sampler =
+            sampler_create(trainer->seed, 2, all, search->num_validation, size);
+        return;
+    }
+    search->validation_sampler =
+        sampler_create(trainer->seed, 2, search->subset, search->num_validation, size);
+}
+
+static bool split_is_usable(const struct search *search, struct problem *problem) {
+    const struct trainer *trainer = search->trainer;
+    const bool needs_split = search->options->is_meta && trainer->validation == NULL;
+    if (search->num_train == 0 || (needs_split && search->num_validation == 0))
+        return problem_set(problem, EXIT_DATA,
+                           "the training set of %zu examples is too small to be split: %zu for "
+                           "training and %zu for validation (search.validation_fraction)",
+                           trainer->train->num_examples, search->num_train,
+                           search->num_validation);
+    return true;
+}
+
+static void search_open(struct search *search) {
+    const struct trainer *trainer = search->trainer;
+    const struct search_options *options = search->options;
+    const struct stage *stage = search->stage;
+    const size_t factors = stage->factors.size, size = stage->selection_size;
+    const bool is_exact = options->is_meta && options->hypergradient == HYPERGRADIENT_EXACT;
+    search->pipeline = trainer_pipeline(trainer, stage, is_exact);
+    search->hypergradient =
+        hypergradient_create(search->pipeline, (enum hypergradient_kind)options->hypergradient,
+                             options->constraint);
+    search->state =
+        training_state_create(stage, trainer->seed, PHASE_SEARCH, options->selection_initial);
+    search->saved = training_state_create(stage, trainer->seed, PHASE_SEARCH, 0);
+    search->gradient.factors = memory_allocate(factors, sizeof(float), "a gradient");
+    search->gradient.selection = memory_allocate(size, sizeof(float), "a gradient");
+    search->selection = memory_allocate(size, sizeof(float), "selection variables");
+    search->first_selection = memory_allocate(size, sizeof(float), "selection variables");
+    search->d_logits = memory_allocate(size, sizeof(float), "the hypergradient");
+    search->train = trainer_batch(trainer);
+    search->validation = trainer_batch(trainer);
+    const size_t per_pass = sampler_batches_per_pass(&search->train_sampler);
+    search->num_steps = options->steps > 0
+                            ? options->steps
+                            : (size_t)fmax(1, ceil(options->epochs * (double)per_pass));
+}
+
+static void search_close(struct search *search) {
+    hypergradient_destroy(&search->hypergradient);
+    pipeline_destroy(&search->pipeline);
+    training_state_free(&search->state);
+    training_state_free(&search->saved);
+    memory_free(search->gradient.factors);
+    memory_free(search->gradient.selection);
+    memory_free(search->selection);
+    memory_free(search->first_selection);
+    memory_free(search->d_logits);
+    batch_destroy(&search->train);
+    batch_destroy(&search->validation);
+    sampler_free(&search->train_sampler);
+    sampler_free(&search->validation_sampler);
+    memory_free(search->subset);
+    memory_free(search->examples);
+}
+
+static void compute_selection(struct search *search) {
+    selection_forward((enum selection_constraint)search->options->constraint, search->state.logits,
+                      search->stage->num_modules, search->stage->options.adapters.num_components,
+                      search->selection);
+}
+
+static double factor_rate(const struct search *search) {
+    const struct optimizer_options *optimizer = &search->trainer->optimizer;
+    const double peak = search->options->learning_rate > 0 ? search->options->learning_rate
+                                                           : optimizer->learning_rate;
+    return schedule_rate((enum schedule_kind)optimizer->schedule, peak,
+                         optimizer->warmup_fraction, search->state.step, search->num_steps);
+}
+
+static void copy_factors(const struct training_state *from, struct training_state *to) {
+    const size_t bytes = from->factor_adam.size * sizeof(float);
+    memcpy(to->factors, from->factors, bytes);
+    memcpy(to->factor_adam.first, from->factor_adam.first, bytes);
+    memcpy(to->factor_adam.second, from->factor_adam.second, bytes);
+    to->factor_adam.num_updates = from->factor_adam.num_updates;
+}
+
+static void step_factors(struct search *search) {
+    trainer_update_factors(search->trainer, search->pipeline, factor_rate(search),
+                           search->gradient.factors, &search->state.factor_adam,
+                           search->state.factors);
+}
+
+static void step_selection(struct search *search) {
+    const struct search_options *options = search->options;
+    const struct adam_step step = {
+        .rate = options->selection_learning_rate,
+        .beta1 = options->selection_beta1,
+        .beta2 = options->selection_beta2,
+        .epsilon = 1e-8,
+        .decay = options->selection_weight_decay,
+        .gradient_scale = 1,
+    };
+    adam_update(&search->state.selection_adam, &step, NULL, search->d_logits,
+                search->state.logits);
+    compute_selection(search);
+}
+
+/* Loss and gradient on the training batch at the present state. */
+static double train_gradient(struct search *search, bool keep, bool wants_selection) {
+    const struct point point = {search->state.factors, search->selection};
+    struct gradient gradient = search->gradient;
+    if (!wants_selection)
+        gradient.selection = NULL;
+    return pipeline_gradient(search->pipeline, &point, search->train, keep, &gradient);
+}
+
+static void iterate_single_level(struct search *search) {
+    search->loss_train = train_gradient(search, false, true);
+    selection_backward((enum selection_constraint)search->options->constraint, search->selection,
+                       search->gradient.selection, search->stage->num_modules,
+                       search->stage->options.adapters.num_components, search->d_logits);
+    step_factors(search);
+    step_selection(search);
+}
+
+static void iterate_bilevel(struct search *search, bool moves_selection) {
+    const bool is_paper = search->options->recipe == RECIPE_PAPER;
+    const bool is_exact = search->options->hypergradient == HYPERGRADIENT_EXACT;
+    search->loss_train =
+        train_gradient(search, moves_selection && is_paper && is_exact, false);
+    const double rate = factor_rate(search);
+    copy_factors(&search->state, &search->saved);
+    step_factors(search);
+    if (!moves_selection)
+        return;
+    const struct hypergradient_request request = {
+        .lookahead = search->state.factors,
+        .point = is_paper ? search->saved.factors : search->state.factors,
+        .is_kept = is_paper && is_exact,
+        .selection = search->selection,
+        .coefficient = is_paper ? rate : 1,
+        .train = search->train,
+        .validation = search->validation,
+    };
+    search->loss_validation =
+        hypergradient_compute(search->hypergradient, &request, search->d_logits);
+    step_selection(search);
+    if (is_paper)
+        return;
+    copy_factors(&search->saved, &search->state);
+    train_gradient(search, false, false);
+    step_factors(search);
+}
+
+static void draw_batches(struct search *search) {
+    const struct trainer *trainer = search->trainer;
+    uint32_t *examples =
+        memory_allocate(trainer->optimizer.batch_size, sizeof *examples, "a batch's examples");
+    const uint64_t key = phase_step(PHASE_SEARCH, search->state.step);
+    size_t count = sampler_next(&search->train_sampler, search->state.step, examples);
+    batch_fill(search->train, trainer->train, examples, count, key, true);
+    search->num_tokens += search->train->num_tokens;
+    if (search->options->is_meta) {
+        count = sampler_next(&search->validation_sampler, search->state.step, examples);
+        batch_fill(search->validation, search->validation_data, examples, count, key, true);
+        search->num_tokens += search->validation->num_tokens;
+    }
+    memory_free(examples);
+}
+
+static void iterate(struct search *search) {
+    draw_batches(search);
+    search->loss_validation = NAN;
+    const bool moves_selection = search->state.step % search->options->selection_every == 0;
+    if (search->options->is_meta)
+        iterate_bilevel(search, moves_selection);
+    else
+        iterate_single_level(search);
+    ++search->state.step;
+}
+
+/* The selection of the whole model, gathered on every rank. */
+static void gather_all(const struct search *search, const float *part, float *whole) {
+    comm_all_gather(&search->trainer->comm, part, search->stage->selection_size, sizeof *part,
+                    whole);
+}
+
+static bool write_trace_row(const struct search *search, const struct search_result *result,
+                            const float *d_logits, struct problem *problem) {
+    const struct trainer *trainer = search->trainer;
+    if (trainer->trace == NULL)
+        return true;
+    const struct trace_search_row row = {
+        .step = search->state.step,
+        .time = progress_seconds(trainer->progress),
+        .selection = result->selection,
+        .logits = result->logits,
+        .hypergradient = d_logits,
+        .loss_train = search->loss_train,
+        .loss_validation = search->loss_validation,
+        .ranks = result->ranks,
+    };
+    return trace_add_search(trainer->trace, &row, problem);
+}
+
+/* Gathers what is known after an iteration into the result and writes the trace. */
+static void observe(const struct search *search, struct search_result *result, float *d_logits,
+                    bool wants_row, struct problem *problem) {
+    gather_all(search, search->selection, result->selection);
+    gather_all(search, search->state.logits, result->logits);
+    selection_ranks((enum threshold_rule)search->options->threshold_rule, result->logits,
+                    result->selection, result->num_modules, result->num_components,
+                    result->ranks);
+    result->mean_entropy = 0;
+    for (size_t m = 0; m < result->num_modules; ++m)
+        result->mean_entropy += selection_entropy(result->selection + m * result->num_components,
+                                                  result->num_components) /
+                                (double)result->num_modules;
+    if (!wants_row)
+        return;
+    gather_all(search, search->d_logits, d_logits);
+    write_trace_row(search, result, d_logits, problem);
+}
+
+static double mean_rank(const struct search_result *result) {
+    double sum = 0;
+    for (size_t m = 0; m < result->num_modules; ++m)
+        sum += (double)result->ranks[m];
+    return sum / (double)result->num_modules;
+}
+
+static void report(const struct search *search, const struct search_result *result,
+                   double seconds, struct problem *problem) {
+    if (search->trainer->progress == NULL)
+        return;
+    const double done = (double)search->state.step, all = (double)search->num_steps;
+    const struct progress_report line = {
+        .phase = "search",
+        .step = search->state.step,
+        .num_steps = search->num_steps,
+        .loss_train = search->loss_train,
+        .loss_validation = search->loss_validation,
+        .score = NAN,
+        .learning_rate = factor_rate(search),
+        .mean_rank = mean_rank(result),
+        .mean_entropy = result->mean_entropy,
+        .tokens_per_second = (double)search->num_tokens / seconds,
+        .seconds_left = seconds / done * (all - done),
+    };
+    progress_write(search->trainer->progress, &line, problem);
+}
+
+static void result_open(const struct search *search, struct search_result *result) {
+    int mine = comm_count(search->stage->num_modules), total = 0;
+    MPI_Allreduce(&mine, &total, 1, MPI_INT, MPI_SUM, search->trainer->comm.handle);
+    *result = (struct search_result){
+        .num_modules = (size_t)total,
+        .num_components = search->stage->options.adapters.num_components,
+    };
+    const size_t size = result->num_modules * result->num_components;
+    result->ranks = memory_allocate(result->num_modules, sizeof(size_t), "ranks");
+    result->logits = memory_allocate(size, sizeof(float), "logits");
+    result->selection = memory_allocate(size, sizeof(float), "selection variables");
+}
+
+void search_result_free(struct search_result *result) {
+    memory_free(result->ranks);
+    memory_free(result->logits);
+    memory_free(result->selection);
+    *result = (struct search_result){0};
+}
+
+static double largest_movement(const struct search *search) {
+    double movement = 0, all;
+    for (size_t i = 0; i < search->stage->selection_size; ++i)
+        movement = fmax(movement, fabs(search->selection[i] - search->first_selection[i]));
+    MPI_Allreduce(&movement, &all, 1, MPI_DOUBLE, MPI_MAX, search->trainer->comm.handle);
+    return all;
+}
+
+static bool loop(struct search *search, struct search_result *result, struct problem *problem) {
+    const struct trainer *trainer = search->trainer;
+    const double start = MPI_Wtime();
+    float *d_logits = memory_allocate(result->num_modules * result->num_components, sizeof(float),
+                                      "the hypergradient");
+    bool is_good = true;
+    while (is_good && search->state.step < search->num_steps) {
+        iterate(search);
+        const size_t step = search->state.step;
+        const bool is_last = step == search->num_steps;
+        if (trainer_check_loss(search->loss_train, "search", "training", step, problem) &&
+            !isnan(search->loss_validation))
+            trainer_check_loss(search->loss_validation, "search", "validation", step, problem);
+        const bool wants_row = is_last || step % trainer->trace_every == 0;
+        const bool wants_report = trainer_report_is_due(trainer, is_last);
+        if (wants_row || wants_report)
+            observe(search, result, d_logits, wants_row, problem);
+        if (wants_report)
+            report(search, result, MPI_Wtime() - start, problem);
+        is_good = comm_agree(&trainer->comm, problem);
+    }
+    memory_free(d_logits);
+    result->seconds = MPI_Wtime() - start;
+    return is_good;
+}
+
+bool search_run(const struct trainer *trainer, const struct search_options *options,
+                const struct stage *stage, struct search_result *result, struct problem *problem) {
+    struct search search = {.trainer = trainer, .options = options, .stage = stage};
+    split_data(&search);
+    if (!split_is_usable(&search, problem)) {
+        memory_free(search.subset);
+        return false;
+    }
+    open_samplers(&search);
+    search_open(&search);
+    result_open(&search, result);
+    compute_selection(&search);
+    memcpy(search.first_selection, search.selection, stage->selection_size * sizeof(float));
+    const bool is_good = loop(&search, result, problem);
+    result->num_steps = search.state.step;
+    result->num_tokens = search.num_tokens;
+    result->loss_train = search.loss_train;
+    result->loss_validation = search.loss_validation;
+    result->train_examples = search.num_train;
+    result->validation_examples = search.num_validation;
+    result->largest_movement = largest_movement(&search);
+    search_close(&search);
+    return is_good;
+}
+
+char *search_warning(const struct search_options *options, const struct search_result *result) {
+    if (result->largest_movement < 1e-4)
+        return memory_format("no selection variable moved by more than %.1e: the ranks say nothing. "
+                             "Raise search.selection_lr (now %g) or search.steps (now %zu)",
+                             result->largest_movement, options->selection_learning_rate,
+                             result->num_steps);
+    for (size_t m = 1; m < result->num_modules; ++m)
+        if (result->ranks[m] != result->ranks[0])
+            return NULL;
+    return memory_format("all modules got the same rank, %zu: the search told no layer from another "
+                         "(largest movement of a selection variable: %.3g)",
+                         result->ranks[0], result->largest_movement);
+}
