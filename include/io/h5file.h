@@ -1,4 +1,7 @@
-/* HDF5 files: the only file that calls HDF5. One process writes; nothing here is collective. */
+/* HDF5 files: with io/h5driver.h below it, the only place that calls HDF5. One process writes;
+ * nothing here is collective. A file killed at any moment holds at least what its last flush wrote,
+ * readable by any HDF5 program (datasets that were being flushed may differ in length); the same
+ * after a failed write. */
 #ifndef AUTOLORA_IO_H5FILE_H
 #define AUTOLORA_IO_H5FILE_H
 
@@ -10,10 +13,13 @@
 struct h5file;
 enum h5type { H5TYPE_F32, H5TYPE_F64, H5TYPE_U64, H5TYPE_I32 };
 
-/* Creates (replacing an existing file). NULL and a problem (EXIT_IO) that carries HDF5's own innermost message, and
- * names HDF5_USE_FILE_LOCKING=FALSE where locking failed. */
+/* Creates (replacing an existing file). NULL and a problem (EXIT_IO) that carries HDF5's own
+ * innermost message, and names HDF5_USE_FILE_LOCKING=FALSE where locking failed. */
 struct h5file *h5file_create(const char *path, struct problem *problem);
-bool h5file_close(struct h5file **file, struct problem *problem); /* flushes */
+/* Flushes, waits for the disk, frees the file and its series whatever happens. */
+bool h5file_close(struct h5file **file, struct problem *problem);
+/* False and a problem (EXIT_IO) if this or any earlier write of the file failed; so do all
+ * functions below. */
 bool h5file_flush(struct h5file *file, struct problem *problem);
 
 bool h5file_make_group(struct h5file *file, const char *path, struct problem *problem);
@@ -26,8 +32,8 @@ bool h5file_write_number(struct h5file *file, const char *object, const char *na
 bool h5file_write_strings(struct h5file *file, const char *path, const char *const *strings,
                           size_t count, struct problem *problem);
 
-/* A dataset [rows, d1, d2, ...] that grows by rows; num_dimensions of a row may be 0 (scalar rows), at most 3.
- * Chunks of 256 rows. */
+/* A dataset [rows, d1, d2, ...] that grows by rows; num_dimensions of a row may be 0 (scalar rows),
+ * at most 3. Chunks of 256 rows. The file owns it. NULL and a problem on failure. */
 struct h5series;
 struct h5series *h5file_make_series(struct h5file *file, const char *path, enum h5type type,
                                     const size_t *row_shape, size_t num_dimensions,

@@ -46,4 +46,7 @@ void json_add_copy(struct json *parent, const char *name, const struct json *val
 /* Text of the tree, indented or on one line; free with memory_free. */
 char *json_print(const struct json *root, bool is_indented);
 
+/* Version of the library really loaded: "1.7.15". */
+const char *json_library_version(void);
+
 #endif

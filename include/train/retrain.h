@@ -2,6 +2,9 @@
 #ifndef AUTOLORA_TRAIN_RETRAIN_H
 #define AUTOLORA_TRAIN_RETRAIN_H
 
+#include "base/report.h"
+#include "train/evaluate.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -18,5 +21,21 @@ struct retrain_options {
     int scaling;          /* enum retrain_scaling */
     bool evaluates_each_epoch; /* key "evaluate_every_epoch" */
 };
+
+
+struct retrain_result {
+    size_t num_steps, num_tokens;
+    double seconds, loss_train; /* at the last step */
+    struct evaluation dev, test; /* after the last step; num_metrics 0 where there is no such split */
+    double best_score; /* best dev score of any evaluation, for information only */
+    size_t best_step;
+};
+
+/* Trains fresh adapters (stage without selection variables) on the whole training set, and on the user's own D_val
+ * where there is one; evaluates on dev after each epoch and at the end. False and a problem, the same on every
+ * rank, on a non-finite loss or failing output. Collective over trainer->comm. */
+bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
+                 const struct stage *stage, struct retrain_result *result,
+                 struct problem *problem);
 
 #endif

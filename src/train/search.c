@@ -31,7 +31,8 @@ struct search {
     const struct dataset *validation_data;
     struct batch *train, *validation;
     size_t num_steps, num_tokens;
-    double loss_train, loss_validation;
+    double loss_train, loss_validation; /* validation: NAN in an iteration that has none */
+    bool has_validation_loss;
 };
 
 /* The training set split by a seeded shuffle; with the user's own D_val, or single level, all of it trains. */
@@ -237,6 +238,7 @@ static void iterate(struct search *search) {
     draw_batches(search);
     search->loss_validation = NAN;
     const bool moves_selection = search->state.step % search->options->selection_every == 0;
+    search->has_validation_loss = search->options->is_meta && moves_selection;
     if (search->options->is_meta)
         iterate_bilevel(search, moves_selection);
     else
@@ -354,7 +356,7 @@ static bool loop(struct search *search, struct search_result *result, struct pro
         const size_t step = search->state.step;
         const bool is_last = step == search->num_steps;
         if (trainer_check_loss(search->loss_train, "search", "training", step, problem) &&
-            !isnan(search->loss_validation))
+            search->has_validation_loss)
             trainer_check_loss(search->loss_validation, "search", "validation", step, problem);
         const bool wants_row = is_last || step % trainer->trace_every == 0;
         const bool wants_report = trainer_report_is_due(trainer, is_last);

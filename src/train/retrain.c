@@ -1,0 +1,168 @@
+/* Retraining, and plain LoRA: the same thing at other ranks. */
+#include "train/retrain.h"
+
+#include "base/memory.h"
+#include "train/state.h"
+
+#include <math.h>
+
+struct retrain {
+    const struct trainer *trainer;
+    const struct retrain_options *options;
+    const struct stage *stage;
+    struct pipeline *pipeline;
+    struct training_state state;
+    struct gradient gradient;
+    uint32_t *subset, *examples;
+    struct sampler sampler;
+    struct batch *batch;
+    size_t num_steps, steps_per_epoch, num_tokens;
+    double loss, gradient_norm, rate;
+};
+
+static void retrain_open(struct retrain *retrain) {
+    const struct trainer *trainer = retrain->trainer;
+    const size_t count = trainer->train->num_examples, size = trainer->optimizer.batch_size;
+    retrain->pipeline = trainer_pipeline(trainer, retrain->stage, false);
+    retrain->state = training_state_create(retrain->stage, trainer->seed, PHASE_RETRAIN, 0);
+    retrain->gradient.factors =
+        memory_allocate(retrain->stage->factors.size, sizeof(float), "a gradient");
+    retrain->subset = memory_allocate(count, sizeof(uint32_t), "the training set");
+    for (size_t i = 0; i < count; ++i)
+        retrain->subset[i] = (uint32_t)i;
+    retrain->examples = memory_allocate(size, sizeof(uint32_t), "a batch's examples");
+    retrain->sampler = sampler_create(trainer->seed, 3, retrain->subset, count, size);
+    retrain->batch = trainer_batch(trainer);
+    retrain->steps_per_epoch = sampler_batches_per_pass(&retrain->sampler);
+    const double steps = ceil(retrain->options->epochs * (double)retrain->steps_per_epoch);
+    retrain->num_steps =
+        retrain->options->steps > 0 ? retrain->options->steps : (size_t)fmax(1, steps);
+}
+
+static void retrain_close(struct retrain *retrain) {
+    pipeline_destroy(&retrain->pipeline);
+    training_state_free(&retrain->state);
+    memory_free(retrain->gradient.factors);
+    memory_free(retrain->subset);
+    memory_free(retrain->examples);
+    sampler_free(&retrain->sampler);
+    batch_destroy(&retrain->batch);
+}
+
+static void iterate(struct retrain *retrain) {
+    const struct trainer *trainer = retrain->trainer;
+    const struct optimizer_options *optimizer = &trainer->optimizer;
+    const size_t step = retrain->state.step;
+    const size_t count = sampler_next(&retrain->sampler, step, retrain->examples);
+    batch_fill(retrain->batch, trainer->train, retrain->examples, count,
+               phase_step(PHASE_RETRAIN, step), true);
+    const struct point point = {retrain->state.factors, NULL};
+    retrain->loss =
+        pipeline_gradient(retrain->pipeline, &point, retrain->batch, false, &retrain->gradient);
+    const double peak = retrain->options->learning_rate > 0 ? retrain->options->learning_rate
+                                                            : optimizer->learning_rate;
+    retrain->rate = schedule_rate((enum schedule_kind)optimizer->schedule, peak,
+                                  optimizer->warmup_fraction, step, retrain->num_steps);
+    retrain->gradient_norm = trainer_update_factors(
+        trainer, retrain->pipeline, retrain->rate, retrain->gradient.factors,
+        &retrain->state.factor_adam, retrain->state.factors);
+    retrain->num_tokens += retrain->batch->num_tokens;
+    ++retrain->state.step;
+}
+
+static void write_trace_row(const struct retrain *retrain, struct problem *problem) {
+    const struct trainer *trainer = retrain->trainer;
+    if (trainer->trace == NULL)
+        return;
+    const struct trace_retrain_row row = {
+        .step = retrain->state.step,
+        .time = progress_seconds(trainer->progress),
+        .loss_train = retrain->loss,
+        .learning_rate = retrain->rate,
+        .gradient_norm = retrain->gradient_norm,
+    };
+    trace_add_retrain(trainer->trace, &row, problem);
+}
+
+static void evaluate_dev(struct retrain *retrain, struct retrain_result *result,
+                         struct problem *problem) {
+    const struct trainer *trainer = retrain->trainer;
+    const struct point point = {retrain->state.factors, NULL};
+    result->dev = evaluate_dataset(trainer, retrain->pipeline, &point, trainer->dev);
+    const double score = evaluation_score(&result->dev);
+    if (result->best_step == 0 || score > result->best_score) {
+        result->best_score = score;
+        result->best_step = retrain->state.step;
+    }
+    if (trainer->trace == NULL)
+        return;
+    const struct trace_evaluation_row row = {
+        .step = retrain->state.step,
+        .time = progress_seconds(trainer->progress),
+        .loss = result->dev.loss,
+        .score = score,
+    };
+    trace_add_evaluation(trainer->trace, &row, problem);
+}
+
+static void report(const struct retrain *retrain, const struct retrain_result *result,
+                   double seconds, bool has_score, struct problem *problem) {
+    if (retrain->trainer->progress == NULL)
+        return;
+    const double done = (double)retrain->state.step, all = (double)retrain->num_steps;
+    const struct progress_report line = {
+        .phase = "retrain",
+        .step = retrain->state.step,
+        .num_steps = retrain->num_steps,
+        .loss_train = retrain->loss,
+        .loss_validation = NAN,
+        .score = has_score ? evaluation_score(&result->dev) : NAN,
+        .score_name = evaluation_score_name(&result->dev),
+        .learning_rate = retrain->rate,
+        .tokens_per_second = (double)retrain->num_tokens / seconds,
+        .seconds_left = seconds / done * (all - done),
+    };
+    progress_write(retrain->trainer->progress, &line, problem);
+}
+
+static bool loop(struct retrain *retrain, struct retrain_result *result, struct problem *problem) {
+    const struct trainer *trainer = retrain->trainer;
+    const double start = MPI_Wtime();
+    bool is_good = true;
+    while (is_good && retrain->state.step < retrain->num_steps) {
+        iterate(retrain);
+        const size_t step = retrain->state.step;
+        const bool is_last = step == retrain->num_steps;
+        const bool ends_epoch = step % retrain->steps_per_epoch == 0;
+        const bool evaluates =
+            trainer->dev != NULL &&
+            (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
+        trainer_check_loss(retrain->loss, "retrain", "training", step, problem);
+        write_trace_row(retrain, problem);
+        if (evaluates)
+            evaluate_dev(retrain, result, problem);
+        if (trainer_report_is_due(trainer, is_last || evaluates))
+            report(retrain, result, MPI_Wtime() - start, evaluates, problem);
+        is_good = comm_agree(&trainer->comm, problem);
+    }
+    result->seconds = MPI_Wtime() - start;
+    return is_good;
+}
+
+bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
+                 const struct stage *stage, struct retrain_result *result,
+                 struct problem *problem) {
+    struct retrain retrain = {.trainer = trainer, .options = options, .stage = stage};
+    *result = (struct retrain_result){0};
+    retrain_open(&retrain);
+    const bool is_good = loop(&retrain, result, problem);
+    if (is_good && trainer->test != NULL) {
+        const struct point point = {retrain.state.factors, NULL};
+        result->test = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->test);
+    }
+    result->num_steps = retrain.state.step;
+    result->num_tokens = retrain.num_tokens;
+    result->loss_train = retrain.loss;
+    retrain_close(&retrain);
+    return is_good;
+}
