@@ -1,4 +1,5 @@
-/* Progress of a run: one line per report on the terminal and in progress.jsonl. Written by one rank. */
+/* Progress of a run: one line per report on the terminal and in progress.jsonl. Written by one
+ * rank. */
 #ifndef AUTOLORA_IO_PROGRESS_H
 #define AUTOLORA_IO_PROGRESS_H
 
@@ -20,7 +21,8 @@ struct progress_report {
     double seconds_left;
 };
 
-/* Lines on the terminal come at most every `report_seconds` (the last step of a phase always); the file gets the same. */
+/* Lines on the terminal come at most every `report_seconds` (the last step of a phase always); the
+ * file gets the same. */
 struct progress *progress_create(const char *jsonl_path, double report_seconds,
                                  struct problem *problem);
 void progress_destroy(struct progress **progress);

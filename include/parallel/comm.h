@@ -22,15 +22,17 @@ struct comm comm_of(MPI_Comm handle);
 /* MPI counts are int: the one checked conversion. Not collective. */
 int comm_count(size_t count);
 
-/* True if no rank has a problem. Otherwise all ranks get the problem of the lowest rank that has one,
- * so that all of them take the same way out and one message is printed. */
+/* True if no rank has a problem. Otherwise all ranks get the problem of the lowest rank that has
+ * one, so that all of them take the same way out and one message is printed. */
 bool comm_agree(const struct comm *comm, struct problem *problem);
 
 void comm_broadcast(const struct comm *comm, int root, void *bytes, size_t size);
-/* A block of bytes of which only the root knows the size: the others receive it in fresh memory (memory_free). */
+/* A block of bytes of which only the root knows the size: the others receive it in fresh memory
+ * (memory_free). */
 void comm_broadcast_block(const struct comm *comm, int root, char **bytes, size_t *size);
 
-/* Each rank gives `count` elements of `element_bytes`; the concatenation in rank order arrives on every rank. */
+/* Each rank gives `count` elements of `element_bytes`; the concatenation in rank order arrives on
+ * every rank. */
 void comm_all_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                      void *whole);
 /* The same, to rank 0 only (whole is not touched elsewhere). */

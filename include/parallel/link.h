@@ -1,5 +1,5 @@
-/* Transfers between neighbouring stages: non-blocking, two buffers for each direction of travel and each
- * of sending and receiving, so that one message travels while the next is computed. */
+/* Transfers between neighbouring stages: non-blocking, two buffers for each direction of travel and
+ * each of sending and receiving, so that one message travels while the next is computed. */
 #ifndef AUTOLORA_PARALLEL_LINK_H
 #define AUTOLORA_PARALLEL_LINK_H
 
@@ -10,7 +10,8 @@
 
 struct link;
 
-/* Connects the stages of `comm` in rank order. `largest` is the number of floats of the largest message. */
+/* Connects the stages of `comm` in rank order. `largest` is the number of floats of the largest
+ * message. */
 struct link *link_create(const struct comm *comm, size_t largest);
 void link_destroy(struct link **link);
 
@@ -18,9 +19,11 @@ void link_destroy(struct link **link);
 bool link_has_source(const struct link *link, enum direction direction);
 bool link_has_target(const struct link *link, enum direction direction);
 
-/* Starts to receive the next message of `count` floats from that direction; at most two may be open. */
+/* Starts to receive the next message of `count` floats from that direction; at most two may be
+ * open. */
 void link_start_receive(struct link *link, enum direction direction, size_t count);
-/* Waits for the oldest open message. The buffer is good until the second next start in this direction. */
+/* Waits for the oldest open message. The buffer is good until the second next start in this
+ * direction. */
 float *link_finish_receive(struct link *link, enum direction direction);
 
 /* A buffer for the next message to send: waits until it is free. */

@@ -12,13 +12,15 @@ struct partition_costs {
     double block, first, last;
 };
 
-/* offsets [num_stages + 1]: stage s owns the blocks offsets[s] .. offsets[s+1]-1. Splits so that the costliest stage is
- * as cheap as possible; among equal splits the one whose early stages are largest. More stages than
- * blocks leave some without a block: those only pass on what they receive. */
+/* offsets [num_stages + 1]: stage s owns the blocks offsets[s] .. offsets[s+1]-1. Splits so that
+ * the costliest stage is as cheap as possible; among equal splits the one whose early stages are
+ * largest. More stages than blocks leave some without a block: those only pass on what they
+ * receive. */
 void partition_balance(size_t num_blocks, size_t num_stages, const struct partition_costs *costs,
                        size_t *offsets);
 
-/* offsets from explicit block counts; a problem (EXIT_USAGE) unless there is one count a stage and they sum to num_blocks. */
+/* offsets from explicit block counts; a problem (EXIT_USAGE) unless there is one count a stage and
+ * they sum to num_blocks. */
 bool partition_explicit(size_t num_blocks, size_t num_stages, const size_t *counts,
                         size_t num_counts, size_t *offsets, struct problem *problem);
 

@@ -1,5 +1,5 @@
-/* The order of work in one pipeline pass: 1F1B (Narayanan et al., SOSP 2019; the flushed form of Megatron-LM,
- * SC 2021). Pure. */
+/* The order of work in one pipeline pass: 1F1B (Narayanan et al., SOSP 2019; the flushed form of
+ * Megatron-LM, SC 2021). Pure. */
 #ifndef AUTOLORA_PARALLEL_SCHEDULE_H
 #define AUTOLORA_PARALLEL_SCHEDULE_H
 
@@ -13,9 +13,10 @@ struct slot_work {
     size_t microbatch;
 };
 
-/* work [num_microbatches * (has_up ? 2 : 1)]: min(m, stages - 1 - stage) microbatches down, then one down and one up in
- * turn, then the rest up. Every microbatch goes down once and up once, both in rising order, on every stage:
- * sums over microbatches have the same order on any number of stages. Returns the number of entries. */
+/* work [num_microbatches * (has_up ? 2 : 1)]: min(m, stages - 1 - stage) microbatches down, then
+ * one down and one up in turn, then the rest up. Every microbatch goes down once and up once, both
+ * in rising order, on every stage: sums over microbatches have the same order on any number of
+ * stages. Returns the number of entries. */
 size_t schedule_fill(size_t num_stages, size_t stage, size_t num_microbatches, bool has_up,
                      struct slot_work *work);
 

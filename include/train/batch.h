@@ -1,5 +1,5 @@
-/* Batches: which examples an update sees, packed into microbatches. The same on every rank and for every
- * decomposition. */
+/* Batches: which examples an update sees, packed into microbatches. The same on every rank and for
+ * every decomposition. */
 #ifndef AUTOLORA_TRAIN_BATCH_H
 #define AUTOLORA_TRAIN_BATCH_H
 
@@ -26,14 +26,16 @@ size_t batch_largest_count(size_t batch_size, size_t longest, size_t microbatch_
 struct batch *batch_create(size_t batch_size, size_t longest, size_t microbatch_tokens);
 void batch_destroy(struct batch **batch);
 
-/* Packs `count` examples. The number of microbatches is the least with at most `microbatch_tokens` tokens on average;
- * the longest examples are placed first, each into the microbatch with the fewest tokens so far, so that tokens are
- * balanced (longest-processing-time rule). Within a microbatch examples keep their order. */
+/* Packs `count` examples. The number of microbatches is the least with at most `microbatch_tokens`
+ * tokens on average; the longest examples are placed first, each into the microbatch with the
+ * fewest tokens so far, so that tokens are balanced (longest-processing-time rule). Within a
+ * microbatch examples keep their order. */
 void batch_fill(struct batch *batch, const struct dataset *dataset, const uint32_t *examples,
                 size_t count, uint64_t step, bool has_dropout);
 
-/* An endless, shuffled stream of batches over a subset of a dataset. A pure function of the update's number, so that
- * it needs no state of its own. The last batch of a pass may be smaller. */
+/* An endless, shuffled stream of batches over a subset of a dataset. A pure function of the
+ * update's number, so that it needs no state of its own. The last batch of a pass may be smaller.
+ */
 struct sampler {
     uint64_t seed, stream;
     const uint32_t *subset; /* [count] numbers in the dataset; borrowed */

@@ -16,8 +16,9 @@ struct evaluation {
     size_t score; /* which metric is the task's score */
 };
 
-/* Sequence classification: matthews_correlation (the score) and accuracy. Token classification: precision, recall, f1 (the
- * score) of entities, and accuracy of tokens. Dropout is off. The result is the same on every rank. Collective. */
+/* Sequence classification: matthews_correlation (the score) and accuracy. Token classification:
+ * precision, recall, f1 (the score) of entities, and accuracy of tokens. Dropout is off. The result
+ * is the same on every rank. Collective. */
 struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipeline *pipeline,
                                    const struct point *point, const struct dataset *dataset);
 

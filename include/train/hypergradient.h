@@ -1,5 +1,6 @@
 /* The hypergradient of the selection logits (AutoLoRA, eq. 6 to 8; DARTS, Liu et al. 2019):
- *     grad_a L_validation(W', a) - c d^2/da dW L_train(W, a) . v,     v = grad_W' L_validation(W', a). */
+ *     grad_a L_validation(W', a) - c d^2/da dW L_train(W, a) . v,     v = grad_W' L_validation(W',
+ * a). */
 #ifndef AUTOLORA_TRAIN_HYPERGRADIENT_H
 #define AUTOLORA_TRAIN_HYPERGRADIENT_H
 
@@ -14,11 +15,11 @@ struct hypergradient *hypergradient_create(struct pipeline *pipeline, enum hyper
 void hypergradient_destroy(struct hypergradient **hypergradient);
 
 struct hypergradient_request {
-    const float *lookahead;   /* W' */
-    const float *point;       /* where the second-order term is taken */
-    bool is_kept;             /* exact: pipeline_gradient(keep) was the last kept pass, at `point` on `train` */
-    const float *selection;   /* q of this stage */
-    double coefficient;       /* c */
+    const float *lookahead; /* W' */
+    const float *point;     /* where the second-order term is taken */
+    bool is_kept; /* exact: pipeline_gradient(keep) was the last kept pass, at `point` on `train` */
+    const float *selection; /* q of this stage */
+    double coefficient;     /* c */
     const struct batch *train, *validation;
 };
 

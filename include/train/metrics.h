@@ -8,8 +8,8 @@
 /* Share of equal labels; 0 for count 0. */
 double metric_accuracy(const int32_t *predicted, const int32_t *gold, size_t count);
 
-/* Matthews correlation for any number of classes (Gorodkin 2004), as scikit-learn defines it: 0 where
- * its denominator is 0. Labels in [0, num_classes). */
+/* Matthews correlation for any number of classes (Gorodkin 2004), as scikit-learn defines it: 0
+ * where its denominator is 0. Labels in [0, num_classes). */
 double metric_matthews(const int32_t *predicted, const int32_t *gold, size_t count,
                        size_t num_classes);
 
@@ -18,10 +18,10 @@ struct entity_scores {
     double precision, recall, f1; /* micro averages; 0 where a denominator is 0 */
 };
 
-/* Entity-level scores with seqeval's default (lenient, micro-averaged) rules: tags may be "O", "B-x", "I-x" or
- * any tag seqeval's default mode accepts (prefixes B I O E S, also plain "B" / "I"); an I- without a B- before it starts
- * an entity. Sequence i holds the tags offsets[i] .. offsets[i+1]-1; predicted and gold are ids into
- * names [num_labels]. */
+/* Entity-level scores with seqeval's default (lenient, micro-averaged) rules: tags may be "O",
+ * "B-x", "I-x" or any tag seqeval's default mode accepts (prefixes B I O E S, also plain "B" /
+ * "I"); an I- without a B- before it starts an entity. Sequence i holds the tags offsets[i] ..
+ * offsets[i+1]-1; predicted and gold are ids into names [num_labels]. */
 struct entity_scores metric_entities(const char *const *names, size_t num_labels,
                                      const int32_t *predicted, const int32_t *gold,
                                      const size_t *offsets, size_t num_sequences);

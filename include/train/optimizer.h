@@ -1,4 +1,5 @@
-/* Adam and AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019), learning-rate schedules, clipping. */
+/* Adam and AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019), learning-rate schedules, clipping.
+ */
 #ifndef AUTOLORA_TRAIN_OPTIMIZER_H
 #define AUTOLORA_TRAIN_OPTIMIZER_H
 
@@ -34,13 +35,13 @@ void adam_free(struct adam *adam);
 /* How one update is made. */
 struct adam_step {
     double rate, beta1, beta2, epsilon;
-    double decay;   /* weight decay */
-    int is_decoupled; /* AdamW; else added to the gradient (L2) */
+    double decay;          /* weight decay */
+    int is_decoupled;      /* AdamW; else added to the gradient (L2) */
     double gradient_scale; /* multiplies the gradient first: clipping */
 };
 
-/* values -= ... Entries of `table` without weight decay get none; table NULL: all decay alike. Element-wise, so
- * the result does not depend on how the vector is split among stages. */
+/* values -= ... Entries of `table` without weight decay get none; table NULL: all decay alike.
+ * Element-wise, so the result does not depend on how the vector is split among stages. */
 void adam_update(struct adam *adam, const struct adam_step *step,
                  const struct parameter_table *table, const float *gradient, float *values);
 

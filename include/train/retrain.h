@@ -10,32 +10,32 @@
 
 enum retrain_scaling {
     SCALING_ALPHA_OVER_RANK, /* s = lora_alpha / rank of the module (the paper) */
-    SCALING_ALPHA_OVER_K     /* s = lora_alpha / adapter.rank, the same for all modules, as in the search */
+    SCALING_ALPHA_OVER_K     /* s = lora_alpha / adapter.rank, the same for all modules, as in the
+                                search */
 };
 
 /* Keys retrain.*. */
 struct retrain_options {
     double epochs;
-    size_t steps;         /* 0: from epochs */
-    double learning_rate; /* 0: optimizer.learning_rate */
-    int scaling;          /* enum retrain_scaling */
+    size_t steps;              /* 0: from epochs */
+    double learning_rate;      /* 0: optimizer.learning_rate */
+    int scaling;               /* enum retrain_scaling */
     bool evaluates_each_epoch; /* key "evaluate_every_epoch" */
 };
-
 
 struct retrain_result {
     size_t num_steps, num_tokens;
     double seconds, loss_train; /* at the last step */
-    struct evaluation dev, test; /* after the last step; num_metrics 0 where there is no such split */
+    struct evaluation dev,
+        test;          /* after the last step; num_metrics 0 where there is no such split */
     double best_score; /* best dev score of any evaluation, for information only */
     size_t best_step;
 };
 
-/* Trains fresh adapters (stage without selection variables) on the whole training set, and on the user's own D_val
- * where there is one; evaluates on dev after each epoch and at the end. False and a problem, the same on every
- * rank, on a non-finite loss or failing output. Collective over trainer->comm. */
+/* Trains fresh adapters (stage without selection variables) on the whole training set, D_val
+ * included; evaluates on dev after each epoch and at the end. False and a problem, the same on
+ * every rank, on a non-finite loss or failing output. Collective over trainer->comm. */
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
-                 const struct stage *stage, struct retrain_result *result,
-                 struct problem *problem);
+                 const struct stage *stage, struct retrain_result *result, struct problem *problem);
 
 #endif

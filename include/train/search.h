@@ -19,8 +19,8 @@ enum search_recipe { RECIPE_PAPER, RECIPE_REFERENCE };
 
 /* Keys search.*. */
 struct search_options {
-    size_t steps;   /* iterations; 0: from epochs */
-    double epochs;  /* passes over D_train when steps is 0 */
+    size_t steps;  /* iterations; 0: from epochs */
+    double epochs; /* passes over D_train when steps is 0 */
     double validation_fraction;
     char *validation_file; /* "": split the training set */
     int hypergradient;     /* enum hypergradient_kind */
@@ -35,7 +35,6 @@ struct search_options {
     size_t selection_every;        /* iterations between selection updates */
 };
 
-
 /* What the search found; arrays are over the modules of the whole model, the same on every rank. */
 struct search_result {
     size_t num_modules, num_components;
@@ -43,18 +42,20 @@ struct search_result {
     float *logits, *selection; /* [modules, components] at the end */
     size_t num_steps, num_tokens;
     double seconds, loss_train, loss_validation; /* at the last step */
-    double largest_movement; /* largest |q - q at the start| */
-    double mean_entropy;     /* of q, nats, mean over modules */
+    double largest_movement;                     /* largest |q - q at the start| */
+    double mean_entropy;                         /* of q, nats, mean over modules */
     size_t train_examples, validation_examples;
 };
 
-/* Runs the search on this rank's `stage`. False and a problem, the same on every rank, on a non-finite loss or when the
- * trace cannot be written. Collective over trainer->comm. Free the result with search_result_free. */
+/* Runs the search on this rank's `stage`. False and a problem, the same on every rank, on a
+ * non-finite loss or when the trace cannot be written. Collective over trainer->comm. Free the
+ * result with search_result_free. */
 bool search_run(const struct trainer *trainer, const struct search_options *options,
                 const struct stage *stage, struct search_result *result, struct problem *problem);
 void search_result_free(struct search_result *result);
 
-/* Says aloud when the search has done nothing: the text of a warning, or NULL. Free with memory_free. */
+/* Says aloud when the search has done nothing: the text of a warning, or NULL. Free with
+ * memory_free. */
 char *search_warning(const struct search_options *options, const struct search_result *result);
 
 #endif

@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Phases in the upper bits of the step that keys random numbers, so that no two phases draw the same ones. */
+/* Phases in the upper bits of the step that keys random numbers, so that no two phases draw the
+ * same ones. */
 enum phase { PHASE_SEARCH = 1, PHASE_RETRAIN = 2 };
 
 struct trainer {
@@ -21,7 +22,9 @@ struct trainer {
     struct optimizer_options optimizer;
     size_t microbatch_tokens;
     int num_threads;
-    const struct dataset *train, *validation, *dev, *test; /* validation: the user's own D_val; NULL where absent */
+    const struct dataset *train; /* D_train and D_val together */
+    size_t num_own_validation; /* its last examples are the user's own D_val; 0: to be split off */
+    const struct dataset *dev, *test; /* NULL where absent */
     const struct label_set *labels;
     struct trace *trace;       /* on rank 0, else NULL */
     struct progress *progress; /* on rank 0, else NULL */
@@ -39,7 +42,8 @@ struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct st
                                   bool keeps_tangents);
 struct batch *trainer_batch(const struct trainer *trainer);
 
-/* One update of the factors by AdamW with clipping; returns the gradient's norm before clipping. Collective. */
+/* One update of the factors by AdamW with clipping; returns the gradient's norm before clipping.
+ * Collective. */
 double trainer_update_factors(const struct trainer *trainer, const struct pipeline *pipeline,
                               double rate, const float *gradient, struct adam *adam,
                               float *factors);

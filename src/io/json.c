@@ -206,3 +206,7 @@ char *json_print(const struct json *root, bool is_indented) {
     cJSON_free(printed);
     return text;
 }
+
+const char *json_library_version(void) {
+    return cJSON_Version();
+}

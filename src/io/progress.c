@@ -107,8 +107,8 @@ bool progress_write(struct progress *progress, const struct progress_report *rep
     print_line(report);
     progress->last = MPI_Wtime();
     char *text = json_line(report, progress_seconds(progress));
-    const bool is_good = fprintf(progress->stream, "%s\n", text) > 0 &&
-                         fflush(progress->stream) == 0;
+    const bool is_good =
+        fprintf(progress->stream, "%s\n", text) > 0 && fflush(progress->stream) == 0;
     memory_free(text);
     if (!is_good)
         return problem_set(problem, EXIT_IO, "%s: cannot be written: %s", progress->path,

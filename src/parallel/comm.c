@@ -1,5 +1,5 @@
-/* Communicators and the few collectives the program uses. MPI's default error handler aborts, so return
- * codes are not looked at. */
+/* Communicators and the few collectives the program uses. MPI's default error handler aborts, so
+ * return codes are not looked at. */
 #include "parallel/comm.h"
 
 #include "base/memory.h"

@@ -7,10 +7,10 @@ static double stage_cost(const struct partition_costs *costs, size_t num_blocks,
            (stage + 1 == num_stages ? costs->last : 0);
 }
 
-/* Gives every stage as many blocks as the limit allows, but leaves one for each later stage while there
- * are enough; true if all blocks find a place. */
-static bool fill_greedily(size_t num_blocks, size_t num_stages,
-                          const struct partition_costs *costs, double limit, size_t *offsets) {
+/* Gives every stage as many blocks as the limit allows, but leaves one for each later stage while
+ * there are enough; true if all blocks find a place. */
+static bool fill_greedily(size_t num_blocks, size_t num_stages, const struct partition_costs *costs,
+                          double limit, size_t *offsets) {
     size_t next = 0;
     for (size_t s = 0; s < num_stages; ++s) {
         offsets[s] = next;

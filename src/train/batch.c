@@ -14,11 +14,11 @@ struct placed {
 
 struct batch_memory {
     size_t batch_size, longest, microbatch_tokens, largest_count;
-    size_t *offsets, *pair_offsets;               /* one region of batch_size + 1 a microbatch */
-    uint32_t *samples;                            /* [batch_size] */
-    int32_t *token_ids, *type_ids, *labels;       /* [batch_size * longest] */
-    struct placed *placed;                        /* [batch_size] */
-    size_t *bin_tokens;                           /* [largest_count] */
+    size_t *offsets, *pair_offsets;         /* one region of batch_size + 1 a microbatch */
+    uint32_t *samples;                      /* [batch_size] */
+    int32_t *token_ids, *type_ids, *labels; /* [batch_size * longest] */
+    struct placed *placed;                  /* [batch_size] */
+    size_t *bin_tokens;                     /* [largest_count] */
 };
 
 size_t batch_largest_count(size_t batch_size, size_t longest, size_t microbatch_tokens) {

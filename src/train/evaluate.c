@@ -1,4 +1,5 @@
-/* Evaluation. The last stage collects predictions and computes the metrics; the others receive them. */
+/* Evaluation. The last stage collects predictions and computes the metrics; the others receive
+ * them. */
 #include "train/evaluate.h"
 
 #include "base/memory.h"
@@ -42,8 +43,8 @@ static void collect(void *context, const struct batch *batch, size_t microbatch,
 
 static void add_metric(struct evaluation *evaluation, const char *name, double value) {
     FAULT_UNLESS(evaluation->num_metrics < EVALUATION_MAX_METRICS, "too many metrics");
-    snprintf(evaluation->metrics[evaluation->num_metrics].name,
-             sizeof evaluation->metrics[0].name, "%s", name);
+    snprintf(evaluation->metrics[evaluation->num_metrics].name, sizeof evaluation->metrics[0].name,
+             "%s", name);
     evaluation->metrics[evaluation->num_metrics++].value = value;
 }
 
@@ -52,9 +53,8 @@ static void score_sequences(const struct collection *collection, struct evaluati
     add_metric(evaluation, "matthews_correlation",
                metric_matthews(collection->predicted, dataset->labels, dataset->num_examples,
                                collection->num_labels));
-    add_metric(
-        evaluation, "accuracy",
-        metric_accuracy(collection->predicted, dataset->labels, dataset->num_examples));
+    add_metric(evaluation, "accuracy",
+               metric_accuracy(collection->predicted, dataset->labels, dataset->num_examples));
 }
 
 /* Drops the tokens without label, so that what is left are the words. */
@@ -76,8 +76,8 @@ static void score_tokens(const struct collection *collection, const struct label
         offsets[e + 1] = words;
     }
     const struct entity_scores scores =
-        metric_entities((const char *const *)labels->names, labels->count, predicted, gold,
-                        offsets, dataset->num_examples);
+        metric_entities((const char *const *)labels->names, labels->count, predicted, gold, offsets,
+                        dataset->num_examples);
     add_metric(evaluation, "f1", scores.f1);
     add_metric(evaluation, "precision", scores.precision);
     add_metric(evaluation, "recall", scores.recall);
@@ -116,10 +116,9 @@ struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipelin
     struct collection collection = {
         .dataset = dataset,
         .num_labels = trainer->labels->count,
-        .predicted =
-            memory_allocate(is_token_task ? dataset->offsets[dataset->num_examples]
-                                          : dataset->num_examples,
-                            sizeof(int32_t), "predictions"),
+        .predicted = memory_allocate(is_token_task ? dataset->offsets[dataset->num_examples]
+                                                   : dataset->num_examples,
+                                     sizeof(int32_t), "predictions"),
     };
     struct evaluation evaluation = {0};
     evaluation.loss = run_batches(trainer, pipeline, point, &collection);

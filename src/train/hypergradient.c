@@ -1,5 +1,5 @@
-/* The hypergradient. Everything is computed for q first; the chain rule to the logits comes last, where the
- * selection does not move, so that it is linear. */
+/* The hypergradient. Everything is computed for q first; the chain rule to the logits comes last,
+ * where the selection does not move, so that it is linear. */
 #include "train/hypergradient.h"
 
 #include "base/memory.h"
@@ -97,8 +97,7 @@ double hypergradient_compute(struct hypergradient *h, const struct hypergradient
     else
         finite_difference_term(h, request);
     for (size_t i = 0; i < stage->selection_size; ++i)
-        d_logits[i] =
-            h->validation.selection[i] - (float)(request->coefficient * h->second[i]);
+        d_logits[i] = h->validation.selection[i] - (float)(request->coefficient * h->second[i]);
     const size_t k = stage->options.adapters.num_components;
     selection_backward(h->constraint, request->selection, d_logits, stage->num_modules, k,
                        d_logits);

@@ -1,5 +1,5 @@
-/* The pipeline. One routine, run_pass, walks the 1F1B schedule and moves the messages; what is computed on
- * the way down and on the way up is given by the kind of pass. */
+/* The pipeline. One routine, run_pass, walks the 1F1B schedule and moves the messages; what is
+ * computed on the way down and on the way up is given by the kind of pass. */
 #include "train/pipeline.h"
 
 #include "base/memory.h"
@@ -46,8 +46,8 @@ struct pipeline *pipeline_create(const struct comm *comm, const struct stage *st
     const size_t hidden = stage->options.architecture.hidden_size;
     pipeline->link = link_create(comm, options->capacity.tokens * hidden);
     pipeline->workspace = workspace_create(stage, &options->capacity, options->num_threads);
-    pipeline->num_slots = schedule_in_flight((size_t)comm->size, (size_t)comm->mpi_rank,
-                                             options->largest_count);
+    pipeline->num_slots =
+        schedule_in_flight((size_t)comm->size, (size_t)comm->mpi_rank, options->largest_count);
     pipeline->slots = memory_allocate(pipeline->num_slots, sizeof(struct slot *), "slots");
     for (size_t i = 0; i < pipeline->num_slots; ++i)
         pipeline->slots[i] = slot_create(stage, &options->capacity, false);
@@ -97,7 +97,8 @@ static void start_receive(struct pipeline *pipeline, const struct batch *batch,
                            message_size(pipeline, batch, work->microbatch));
 }
 
-/* Receives are opened one piece of work ahead, sends are waited for when their buffer is needed again. */
+/* Receives are opened one piece of work ahead, sends are waited for when their buffer is needed
+ * again. */
 static void run_pass(struct pipeline *pipeline, struct pass *pass) {
     const struct batch *batch = pass->batch;
     FAULT_UNLESS(batch->num_microbatches <= pipeline->options.largest_count,
@@ -112,8 +113,7 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
         const enum direction direction = work->direction;
         if (i == 0)
             start_receive(pipeline, batch, work);
-        float *in =
-            link_has_source(link, direction) ? link_finish_receive(link, direction) : NULL;
+        float *in = link_has_source(link, direction) ? link_finish_receive(link, direction) : NULL;
         if (i + 1 < count)
             start_receive(pipeline, batch, work + 1);
         float *out = link_has_target(link, direction) ? link_send_buffer(link, direction) : NULL;
@@ -194,9 +194,8 @@ static void tangent_down(struct pipeline *pipeline, struct pass *pass, size_t mi
 static void tangent_up(struct pipeline *pipeline, struct pass *pass, size_t microbatch, float *in,
                        float *out) {
     stage_backward_tangent(pipeline->stage, pass->point, pass->direction,
-                           &pass->batch->microbatches[microbatch],
-                           pipeline->kept_slots[microbatch], pipeline->workspace, in,
-                           pipeline->part.selection, out);
+                           &pass->batch->microbatches[microbatch], pipeline->kept_slots[microbatch],
+                           pipeline->workspace, in, pipeline->part.selection, out);
     vector_add(pipeline->part.selection, pipeline->stage->selection_size, pass->t_d_selection);
 }
 

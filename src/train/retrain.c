@@ -63,9 +63,9 @@ static void iterate(struct retrain *retrain) {
                                                             : optimizer->learning_rate;
     retrain->rate = schedule_rate((enum schedule_kind)optimizer->schedule, peak,
                                   optimizer->warmup_fraction, step, retrain->num_steps);
-    retrain->gradient_norm = trainer_update_factors(
-        trainer, retrain->pipeline, retrain->rate, retrain->gradient.factors,
-        &retrain->state.factor_adam, retrain->state.factors);
+    retrain->gradient_norm =
+        trainer_update_factors(trainer, retrain->pipeline, retrain->rate, retrain->gradient.factors,
+                               &retrain->state.factor_adam, retrain->state.factors);
     retrain->num_tokens += retrain->batch->num_tokens;
     ++retrain->state.step;
 }
@@ -134,9 +134,8 @@ static bool loop(struct retrain *retrain, struct retrain_result *result, struct 
         const size_t step = retrain->state.step;
         const bool is_last = step == retrain->num_steps;
         const bool ends_epoch = step % retrain->steps_per_epoch == 0;
-        const bool evaluates =
-            trainer->dev != NULL &&
-            (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
+        const bool evaluates = trainer->dev != NULL &&
+                               (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
         trainer_check_loss(retrain->loss, "retrain", "training", step, problem);
         write_trace_row(retrain, problem);
         if (evaluates)

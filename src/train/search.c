@@ -1,9 +1,9 @@
 /* The search. One iteration, recipe "paper" (algorithm 1):
  *   W' = one optimiser step of W on a training batch            (the look-ahead, which is kept)
  *   a  = one optimiser step of a along the hypergradient at W'  (on a validation batch)
- * Recipe "reference": the look-ahead is taken back after the step of a and repeated at the new a. Single level
- * (meta false): W and a step together on a training batch. The state changes in these functions only; the trace
- * and the reports look at it between iterations. */
+ * Recipe "reference": the look-ahead is taken back after the step of a and repeated at the new a.
+ * Single level (meta false): W and a step together on a training batch. The state changes in these
+ * functions only; the trace and the reports look at it between iterations. */
 #include "train/search.h"
 
 #include "base/memory.h"
@@ -22,31 +22,37 @@ struct search {
     const struct stage *stage;
     struct pipeline *pipeline;
     struct hypergradient *hypergradient;
-    struct training_state state, saved; /* saved: before the look-ahead (factors and their optimiser) */
+    struct training_state state,
+        saved; /* saved: before the look-ahead (factors and their optimiser) */
     struct gradient gradient;
     float *selection, *first_selection, *d_logits; /* [selection_size] */
-    uint32_t *subset, *examples;
+    uint32_t *subset;
     size_t num_validation, num_train; /* subset: validation first, then training */
     struct sampler train_sampler, validation_sampler;
-    const struct dataset *validation_data;
     struct batch *train, *validation;
     size_t num_steps, num_tokens;
     double loss_train, loss_validation; /* validation: NAN in an iteration that has none */
     bool has_validation_loss;
 };
 
-/* The training set split by a seeded shuffle; with the user's own D_val, or single level, all of it trains. */
+/* subset: D_val first, then D_train. D_val is the user's own, the tail of the training set, or a
+ * share drawn by a seeded shuffle; single level, all examples train. */
 static void split_data(struct search *search) {
     const struct trainer *trainer = search->trainer;
-    const size_t count = trainer->train->num_examples;
+    const size_t count = trainer->train->num_examples, own = trainer->num_own_validation;
     search->subset = memory_allocate(count, sizeof *search->subset, "the split");
-    const struct random_stream stream = random_stream_make(trainer->seed, RANDOM_SPLIT, 0, 0, 0);
-    random_permutation(&stream, count, search->subset);
-    if (search->options->is_meta && trainer->validation == NULL)
+    if (own > 0) {
+        for (size_t i = 0; i < count; ++i)
+            search->subset[i] = (uint32_t)((count - own + i) % count);
+    } else {
+        const struct random_stream stream =
+            random_stream_make(trainer->seed, RANDOM_SPLIT, 0, 0, 0);
+        random_permutation(&stream, count, search->subset);
+    }
+    if (search->options->is_meta)
         search->num_validation =
-            (size_t)lround(search->options->validation_fraction * (double)count);
+            own > 0 ? own : (size_t)lround(search->options->validation_fraction * (double)count);
     search->num_train = count - search->num_validation;
-    search->validation_data = trainer->train;
 }
 
 static void open_samplers(struct search *search) {
@@ -54,33 +60,19 @@ static void open_samplers(struct search *search) {
     const size_t size = trainer->optimizer.batch_size;
     search->train_sampler = sampler_create(
         trainer->seed, 1, search->subset + search->num_validation, search->num_train, size);
-    if (!search->options->is_meta)
-        return;
-    if (trainer->validation != NULL) {
-        search->validation_data = trainer->validation;
-        search->num_validation = trainer->validation->num_examples;
-        uint32_t *all = memory_allocate(search->num_validation, sizeof *all, "D_val");
-        for (size_t i = 0; i < search->num_validation; ++i)
-            all[i] = (uint32_t)i;
-        memory_free(search->examples);
-        search->examples = all;
+    if (search->options->is_meta)
         search->validation_sampler =
-            sampler_create(trainer->seed, 2, all, search->num_validation, size);
-        return;
-    }
-    search->validation_sampler =
-        sampler_create(trainer->seed, 2, search->subset, search->num_validation, size);
+            sampler_create(trainer->seed, 2, search->subset, search->num_validation, size);
 }
 
 static bool split_is_usable(const struct search *search, struct problem *problem) {
     const struct trainer *trainer = search->trainer;
-    const bool needs_split = search->options->is_meta && trainer->validation == NULL;
-    if (search->num_train == 0 || (needs_split && search->num_validation == 0))
+    const bool is_meta = search->options->is_meta;
+    if (search->num_train == 0 || (is_meta && search->num_validation == 0))
         return problem_set(problem, EXIT_DATA,
                            "the training set of %zu examples is too small to be split: %zu for "
                            "training and %zu for validation (search.validation_fraction)",
-                           trainer->train->num_examples, search->num_train,
-                           search->num_validation);
+                           trainer->train->num_examples, search->num_train, search->num_validation);
     return true;
 }
 
@@ -91,9 +83,8 @@ static void search_open(struct search *search) {
     const size_t factors = stage->factors.size, size = stage->selection_size;
     const bool is_exact = options->is_meta && options->hypergradient == HYPERGRADIENT_EXACT;
     search->pipeline = trainer_pipeline(trainer, stage, is_exact);
-    search->hypergradient =
-        hypergradient_create(search->pipeline, (enum hypergradient_kind)options->hypergradient,
-                             options->constraint);
+    search->hypergradient = hypergradient_create(
+        search->pipeline, (enum hypergradient_kind)options->hypergradient, options->constraint);
     search->state =
         training_state_create(stage, trainer->seed, PHASE_SEARCH, options->selection_initial);
     search->saved = training_state_create(stage, trainer->seed, PHASE_SEARCH, 0);
@@ -125,7 +116,6 @@ static void search_close(struct search *search) {
     sampler_free(&search->train_sampler);
     sampler_free(&search->validation_sampler);
     memory_free(search->subset);
-    memory_free(search->examples);
 }
 
 static void compute_selection(struct search *search) {
@@ -138,8 +128,8 @@ static double factor_rate(const struct search *search) {
     const struct optimizer_options *optimizer = &search->trainer->optimizer;
     const double peak = search->options->learning_rate > 0 ? search->options->learning_rate
                                                            : optimizer->learning_rate;
-    return schedule_rate((enum schedule_kind)optimizer->schedule, peak,
-                         optimizer->warmup_fraction, search->state.step, search->num_steps);
+    return schedule_rate((enum schedule_kind)optimizer->schedule, peak, optimizer->warmup_fraction,
+                         search->state.step, search->num_steps);
 }
 
 static void copy_factors(const struct training_state *from, struct training_state *to) {
@@ -166,8 +156,7 @@ static void step_selection(struct search *search) {
         .decay = options->selection_weight_decay,
         .gradient_scale = 1,
     };
-    adam_update(&search->state.selection_adam, &step, NULL, search->d_logits,
-                search->state.logits);
+    adam_update(&search->state.selection_adam, &step, NULL, search->d_logits, search->state.logits);
     compute_selection(search);
 }
 
@@ -192,8 +181,7 @@ static void iterate_single_level(struct search *search) {
 static void iterate_bilevel(struct search *search, bool moves_selection) {
     const bool is_paper = search->options->recipe == RECIPE_PAPER;
     const bool is_exact = search->options->hypergradient == HYPERGRADIENT_EXACT;
-    search->loss_train =
-        train_gradient(search, moves_selection && is_paper && is_exact, false);
+    search->loss_train = train_gradient(search, moves_selection && is_paper && is_exact, false);
     const double rate = factor_rate(search);
     copy_factors(&search->state, &search->saved);
     step_factors(search);
@@ -228,7 +216,7 @@ static void draw_batches(struct search *search) {
     search->num_tokens += search->train->num_tokens;
     if (search->options->is_meta) {
         count = sampler_next(&search->validation_sampler, search->state.step, examples);
-        batch_fill(search->validation, search->validation_data, examples, count, key, true);
+        batch_fill(search->validation, trainer->train, examples, count, key, true);
         search->num_tokens += search->validation->num_tokens;
     }
     memory_free(examples);
@@ -276,8 +264,7 @@ static void observe(const struct search *search, struct search_result *result, f
     gather_all(search, search->selection, result->selection);
     gather_all(search, search->state.logits, result->logits);
     selection_ranks((enum threshold_rule)search->options->threshold_rule, result->logits,
-                    result->selection, result->num_modules, result->num_components,
-                    result->ranks);
+                    result->selection, result->num_modules, result->num_components, result->ranks);
     result->mean_entropy = 0;
     for (size_t m = 0; m < result->num_modules; ++m)
         result->mean_entropy += selection_entropy(result->selection + m * result->num_components,
@@ -296,8 +283,8 @@ static double mean_rank(const struct search_result *result) {
     return sum / (double)result->num_modules;
 }
 
-static void report(const struct search *search, const struct search_result *result,
-                   double seconds, struct problem *problem) {
+static void report(const struct search *search, const struct search_result *result, double seconds,
+                   struct problem *problem) {
     if (search->trainer->progress == NULL)
         return;
     const double done = (double)search->state.step, all = (double)search->num_steps;
@@ -398,14 +385,15 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
 
 char *search_warning(const struct search_options *options, const struct search_result *result) {
     if (result->largest_movement < 1e-4)
-        return memory_format("no selection variable moved by more than %.1e: the ranks say nothing. "
-                             "Raise search.selection_lr (now %g) or search.steps (now %zu)",
-                             result->largest_movement, options->selection_learning_rate,
-                             result->num_steps);
+        return memory_format(
+            "no selection variable moved by more than %.1e: the ranks say nothing. "
+            "Raise search.selection_lr (now %g) or search.steps (now %zu)",
+            result->largest_movement, options->selection_learning_rate, result->num_steps);
     for (size_t m = 1; m < result->num_modules; ++m)
         if (result->ranks[m] != result->ranks[0])
             return NULL;
-    return memory_format("all modules got the same rank, %zu: the search told no layer from another "
-                         "(largest movement of a selection variable: %.3g)",
-                         result->ranks[0], result->largest_movement);
+    return memory_format(
+        "all modules got the same rank, %zu: the search told no layer from another "
+        "(largest movement of a selection variable: %.3g)",
+        result->ranks[0], result->largest_movement);
 }

@@ -3,8 +3,8 @@
 
 #include "base/memory.h"
 
-struct training_state training_state_create(const struct stage *stage, uint64_t seed,
-                                            uint64_t draw, double initial) {
+struct training_state training_state_create(const struct stage *stage, uint64_t seed, uint64_t draw,
+                                            double initial) {
     struct training_state state = {
         .factors = memory_allocate(stage->factors.size, sizeof(float), "factors"),
         .factor_adam = adam_create(stage->factors.size),

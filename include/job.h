@@ -1,0 +1,44 @@
+/* A job: everything that is fixed before training starts. Read on rank 0, shared, checked, and the frozen model
+ * mapped by the stages that need it. */
+#ifndef AUTOLORA_JOB_H
+#define AUTOLORA_JOB_H
+
+#include "config.h"
+#include "io/dataset.h"
+#include "io/weights.h"
+#include "model/stage.h"
+#include "parallel/comm.h"
+
+#include <stdint.h>
+
+struct job {
+    struct comm comm;
+    struct config config;
+    char *input_text;   /* effective input, JSON */
+    char *output_dir;
+    struct architecture architecture;
+    struct label_set labels;
+    struct dataset train, dev, test; /* train: with the user's own D_val, where given, at its end */
+    bool has_test;
+    size_t num_own_validation;
+    struct weights *weights;
+    size_t *stage_offsets; /* [stages + 1] */
+    size_t num_modules;    /* adapted projections of the whole model */
+    char **module_names;   /* [num_modules] */
+    int num_threads;
+    bool is_thread_count_cut; /* asked for more threads than the cores this rank may use */
+};
+
+/* Reads the input file and all it names. False and a problem, the same on every rank. Collective. Call
+ * job_close in any case. */
+bool job_open(struct job *job, MPI_Comm world, const char *input_path,
+              const char *const *overrides, size_t num_overrides, struct problem *problem);
+void job_close(struct job *job);
+
+/* This rank's stage with its frozen weights. ranks [num_modules]; lora_scale of a module is alpha / divisor, where divisor
+ * is its rank, or fixed_divisor unless that is 0. num_components: selection variables a module, 0 in the retraining.
+ * NULL and a problem, the same on every rank. Collective. */
+struct stage *job_create_stage(const struct job *job, const size_t *ranks, size_t fixed_divisor,
+                               size_t num_components, struct problem *problem);
+
+#endif

@@ -1,0 +1,310 @@
+/* A job. Rank 0 reads files and everything is broadcast; only the weights are mapped by each rank itself. */
+#include "job.h"
+
+#include "base/memory.h"
+#include "io/dataset_share.h"
+#include "io/file.h"
+#include "io/tokenizer.h"
+#include "math/gemm.h"
+#include "parallel/partition.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool read_input(struct job *job, const char *path, const char *const *overrides,
+                       size_t num_overrides, struct problem *problem) {
+    char *text = NULL;
+    size_t size = 0;
+    if (job->comm.mpi_rank == 0) {
+        text = file_read(path, &size, problem);
+        if (text == NULL)
+            problem->exit_code = EXIT_USAGE; /* the input file itself is part of the usage */
+    }
+    if (!comm_agree(&job->comm, problem)) {
+        memory_free(text);
+        return false;
+    }
+    comm_broadcast_block(&job->comm, 0, &text, &size);
+    config_parse(&job->config, text, size, path, overrides, num_overrides, problem);
+    memory_free(text);
+    if (!comm_agree(&job->comm, problem))
+        return false;
+    job->input_text = config_print(&job->config);
+    job->output_dir = *job->config.run.output_dir != '\0'
+                          ? memory_copy_string(job->config.run.output_dir)
+                          : memory_format("outputs/%s", job->config.run.name);
+    return true;
+}
+
+/* The files of a task by their usual names: the first that exists; the first name if none does. */
+static char *usual_file(const struct task_options *task, const char *const *names) {
+    for (size_t i = 0; names[i] != NULL; ++i) {
+        char *path = file_join(task->data_dir, names[i]);
+        if (file_exists(path))
+            return path;
+        memory_free(path);
+    }
+    return file_join(task->data_dir, names[0]);
+}
+
+static char *task_file(const struct task_options *task, const char *given,
+                       const char *const *names) {
+    if (*given == '\0')
+        return usual_file(task, names);
+    return *given == '/' ? memory_copy_string(given) : file_join(task->data_dir, given);
+}
+
+static bool read_split(const struct job *job, const struct tokenizer *tokenizer, char *path,
+                       size_t limit, bool is_training, struct label_set *labels,
+                       struct dataset *dataset, struct problem *problem) {
+    const struct dataset_options options = {
+        .kind = (enum task_kind)job->config.task.kind,
+        .path = path,
+        .max_length = job->config.task.max_length,
+        .limit = limit,
+        .defines_labels = is_training && job->config.task.kind == TASK_TOKEN_CLASSIFICATION,
+    };
+    const bool is_good = dataset_read(dataset, &options, tokenizer, labels, problem);
+    memory_free(path);
+    return is_good;
+}
+
+/* CoLA's public test file has no labels, so a test split is read for it only where one is named. */
+static bool read_test(struct job *job, const struct tokenizer *tokenizer,
+                      struct problem *problem) {
+    static const char *const names[] = {"test.tsv", "test.txt", "test.conll", NULL};
+    const struct task_options *task = &job->config.task;
+    char *path = task_file(task, task->test_file, names);
+    const bool is_named = *task->test_file != '\0';
+    job->has_test = is_named || (task->kind == TASK_TOKEN_CLASSIFICATION && file_exists(path));
+    if (!job->has_test) {
+        memory_free(path);
+        return true;
+    }
+    return read_split(job, tokenizer, path, 0, false, &job->labels, &job->test, problem);
+}
+
+static bool read_own_validation(struct job *job, const struct tokenizer *tokenizer,
+                                struct problem *problem) {
+    static const char *const none[] = {"", NULL};
+    const char *file = job->config.search.validation_file;
+    if (*file == '\0')
+        return true;
+    struct dataset own = {0};
+    if (!read_split(job, tokenizer, task_file(&job->config.task, file, none), 0, false,
+                    &job->labels, &own, problem))
+        return false;
+    job->num_own_validation = own.num_examples;
+    dataset_append(&job->train, &own);
+    dataset_free(&own);
+    return true;
+}
+
+static bool read_data(struct job *job, struct problem *problem) {
+    static const char *const train_names[] = {"train.tsv", "train.txt", "train.conll", NULL};
+    static const char *const dev_names[] = {"dev.tsv",   "devel.tsv", "valid.tsv",
+                                            "valid.txt", "dev.conll", NULL};
+    const struct task_options *task = &job->config.task;
+    struct tokenizer *tokenizer = tokenizer_create(job->config.model.path, problem);
+    if (tokenizer == NULL)
+        return false;
+    bool is_good = true;
+    if (tokenizer_vocabulary_size(tokenizer) > job->architecture.vocabulary_size)
+        is_good = problem_set(problem, EXIT_DATA,
+                              "%s: the tokenizer has %zu pieces, the model only %zu",
+                              job->config.model.path, tokenizer_vocabulary_size(tokenizer),
+                              job->architecture.vocabulary_size);
+    if (task->kind == TASK_SEQUENCE_CLASSIFICATION) {
+        label_set_add(&job->labels, "0");
+        label_set_add(&job->labels, "1");
+    }
+    is_good = is_good && read_split(job, tokenizer, task_file(task, task->train_file, train_names),
+                                    task->limit_train, true, &job->labels, &job->train, problem);
+    is_good = is_good && read_own_validation(job, tokenizer, problem);
+    is_good = is_good && read_split(job, tokenizer, task_file(task, task->dev_file, dev_names),
+                                    task->limit_dev, false, &job->labels, &job->dev, problem);
+    is_good = is_good && read_test(job, tokenizer, problem);
+    tokenizer_destroy(&tokenizer);
+    return is_good;
+}
+
+static bool check_lengths(const struct job *job, struct problem *problem) {
+    if (job->config.task.max_length > job->architecture.max_positions)
+        return problem_set(problem, EXIT_USAGE,
+                           "task.max_length is %zu, but the model has only %zu positions "
+                           "(max_position_embeddings in its config.json)",
+                           job->config.task.max_length, job->architecture.max_positions);
+    return true;
+}
+
+static bool share_data(struct job *job, struct problem *problem) {
+    if (job->comm.mpi_rank == 0 &&
+        config_read_architecture(job->config.model.path, &job->architecture, problem) &&
+        check_lengths(job, problem))
+        read_data(job, problem);
+    if (!comm_agree(&job->comm, problem))
+        return false;
+    comm_broadcast(&job->comm, 0, &job->architecture, sizeof job->architecture);
+    comm_broadcast(&job->comm, 0, &job->has_test, sizeof job->has_test);
+    comm_broadcast(&job->comm, 0, &job->num_own_validation, sizeof job->num_own_validation);
+    label_set_broadcast(&job->comm, &job->labels);
+    dataset_broadcast(&job->comm, &job->train);
+    dataset_broadcast(&job->comm, &job->dev);
+    if (job->has_test)
+        dataset_broadcast(&job->comm, &job->test);
+    if (job->config.model.hidden_dropout >= 0)
+        job->architecture.hidden_dropout = (float)job->config.model.hidden_dropout;
+    if (job->config.model.attention_dropout >= 0)
+        job->architecture.attention_dropout = (float)job->config.model.attention_dropout;
+    return true;
+}
+
+/* Costs in products per token: the head works on one token a sequence or is small, the embedding looks up. */
+static bool place_stages(struct job *job, struct problem *problem) {
+    const struct parallel_options *parallel = &job->config.parallel;
+    const size_t stages = (size_t)job->comm.size, blocks = job->architecture.num_blocks;
+    if (parallel->stages != 0 && parallel->stages != stages)
+        return problem_set(problem, EXIT_USAGE,
+                           "parallel.stages is %zu, but there are %zu MPI ranks: start as many, or "
+                           "leave it 0",
+                           parallel->stages, stages);
+    job->stage_offsets = memory_allocate(stages + 1, sizeof(size_t), "the partition");
+    if (parallel->layout != NULL && parallel->num_layout > 0)
+        return partition_explicit(blocks, stages, parallel->layout, parallel->num_layout,
+                                  job->stage_offsets, problem);
+    const struct partition_costs costs = {.block = 1, .first = 0.02, .last = 0.05};
+    partition_balance(blocks, stages, &costs, job->stage_offsets);
+    return true;
+}
+
+static void name_modules(struct job *job) {
+    const bool *is_target = job->config.adapter.is_target;
+    size_t count = 0;
+    job->module_names = memory_allocate(job->architecture.num_blocks * NUM_PROJECTIONS,
+                                        sizeof *job->module_names, "module names");
+    for (size_t block = 0; block < job->architecture.num_blocks; ++block)
+        for (int p = 0; p < NUM_PROJECTIONS; ++p)
+            if (is_target[p])
+                job->module_names[count++] = architecture_module_name(block, (enum projection)p);
+    job->num_modules = count;
+}
+
+/* Cores this process may run on. */
+static int allowed_cores(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                       : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* Threads: what was asked for, but not more than the cores this rank may use (mpirun binds each rank of a small job to
+ * one core; more threads there are several times slower than one). Without a wish, this rank's share of the node. */
+static void choose_threads(struct job *job) {
+    const int cores = allowed_cores(), online = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    const char *variable = getenv("OMP_NUM_THREADS");
+    int wanted = (int)job->config.parallel.threads;
+    if (wanted == 0 && variable != NULL)
+        wanted = atoi(variable);
+    const int on_node = comm_ranks_on_node(&job->comm);
+    const int sharing = (on_node * cores + online - 1) / online; /* ranks that share these cores */
+    const int share = sharing > 0 && cores / sharing > 0 ? cores / sharing : 1;
+    job->is_thread_count_cut = wanted > cores;
+    job->num_threads = wanted <= 0 ? share : wanted > cores ? cores : wanted;
+    omp_set_num_threads(job->num_threads);
+    gemm_set_threads(job->num_threads);
+}
+
+static void open_weights(struct job *job, struct problem *problem) {
+    char *path = file_join(job->config.model.path, "model.safetensors");
+    job->weights = weights_open(path, problem);
+    memory_free(path);
+}
+
+bool job_open(struct job *job, MPI_Comm world, const char *input_path,
+              const char *const *overrides, size_t num_overrides, struct problem *problem) {
+    *job = (struct job){.comm = comm_of(world)};
+    if (!read_input(job, input_path, overrides, num_overrides, problem))
+        return false;
+    choose_threads(job);
+    if (job->comm.mpi_rank == 0)
+        file_make_directory(job->output_dir, problem);
+    if (!comm_agree(&job->comm, problem) || !share_data(job, problem))
+        return false;
+    place_stages(job, problem);
+    if (problem->exit_code == 0)
+        open_weights(job, problem);
+    if (!comm_agree(&job->comm, problem))
+        return false;
+    name_modules(job);
+    return true;
+}
+
+void job_close(struct job *job) {
+    weights_close(&job->weights);
+    dataset_free(&job->train);
+    dataset_free(&job->dev);
+    dataset_free(&job->test);
+    label_set_free(&job->labels);
+    for (size_t i = 0; i < job->num_modules; ++i)
+        memory_free(job->module_names[i]);
+    memory_free(job->module_names);
+    memory_free(job->stage_offsets);
+    memory_free(job->input_text);
+    memory_free(job->output_dir);
+    config_free(&job->config);
+}
+
+/* A token id is trusted from here on. */
+static bool load_weights(const struct job *job, struct stage *stage, struct problem *problem) {
+    size_t count;
+    struct stage_weight *weights = stage_weights(stage, &count);
+    bool is_good = true;
+    for (size_t i = 0; i < count && is_good; ++i) {
+        *weights[i].place = weights_pretrained(job->weights, weights[i].name, weights[i].rows,
+                                               weights[i].columns, problem);
+        is_good = *weights[i].place != NULL;
+    }
+    stage_weights_free(weights, count);
+    return is_good;
+}
+
+struct stage *job_create_stage(const struct job *job, const size_t *ranks, size_t fixed_divisor,
+                               size_t num_components, struct problem *problem) {
+    const size_t s = (size_t)job->comm.mpi_rank, last = (size_t)job->comm.size - 1;
+    float *scales = memory_allocate(job->num_modules, sizeof *scales, "scales");
+    for (size_t m = 0; m < job->num_modules; ++m) {
+        const size_t divisor = fixed_divisor > 0 ? fixed_divisor : ranks[m];
+        scales[m] = divisor > 0 ? (float)(job->config.adapter.alpha / (double)divisor) : 0;
+    }
+    struct stage_options options = {
+        .architecture = job->architecture,
+        .adapters =
+            {
+                .ranks = ranks,
+                .scales = scales,
+                .dropout = (float)job->config.adapter.dropout,
+                .num_components = num_components,
+            },
+        .head_kind = job->config.task.kind == TASK_TOKEN_CLASSIFICATION
+                         ? HEAD_TOKEN_CLASSIFICATION
+                         : HEAD_SEQUENCE_CLASSIFICATION,
+        .num_labels = job->labels.count,
+        .first_block = job->stage_offsets[s],
+        .num_blocks = job->stage_offsets[s + 1] - job->stage_offsets[s],
+        .has_embedding = s == 0,
+        .has_task_head = s == last,
+        .seed = job->config.run.seed,
+    };
+    memcpy(options.adapters.is_target, job->config.adapter.is_target,
+           sizeof options.adapters.is_target);
+    struct stage *stage = stage_create(&options);
+    stage->options.adapters.ranks = NULL; /* the borrowed arrays end here */
+    stage->options.adapters.scales = NULL;
+    memory_free(scales);
+    load_weights(job, stage, problem);
+    if (!comm_agree(&job->comm, problem))
+        stage_destroy(&stage);
+    return stage;
+}
