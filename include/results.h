@@ -1,0 +1,40 @@
+/* What a run leaves behind: result.json, ranks.json, and what it says on the terminal. Rank 0 only. */
+#ifndef AUTOLORA_RESULTS_H
+#define AUTOLORA_RESULTS_H
+
+#include "job.h"
+#include "train/retrain.h"
+#include "train/search.h"
+
+struct run_results {
+    const struct job *job;
+    const size_t *ranks; /* [num_modules] of the trained adapters */
+    const struct search_result *search;   /* NULL: there was no search */
+    const struct retrain_result *retrain;
+    size_t adapter_parameters, head_parameters;
+    const size_t *peak_memory; /* [ranks] bytes */
+    double seconds; /* whole run */
+    const char *warning; /* NULL: none */
+};
+
+/* {"module": rank, ...} as JSON text; free with memory_free. */
+char *results_ranks_text(const struct job *job, const size_t *ranks);
+
+/* Reads such a file for the modules of this job: each exactly once, whole numbers from 0. EXIT_DATA otherwise. */
+bool results_read_ranks(const struct job *job, const char *path, size_t *ranks,
+                        struct problem *problem);
+
+/* Machine, versions, command and decomposition as a JSON object; free with json_destroy. */
+struct json *results_provenance(const struct job *job);
+
+/* result.json as text; free with memory_free. */
+char *results_text(const struct run_results *results);
+
+/* The header of a run: model, data, decomposition. */
+void results_print_header(const struct job *job);
+/* Layer by projection, drawn in text. */
+void results_print_rank_table(const struct job *job, const size_t *ranks);
+/* The metrics beside those of always giving the most frequent label. */
+void results_print_metrics(const struct run_results *results);
+
+#endif

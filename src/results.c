@@ -1,0 +1,194 @@
+/* What a run leaves behind, as JSON. */
+#include "results.h"
+
+#include "base/memory.h"
+#include "commands.h"
+#include "io/file.h"
+#include "io/h5file.h"
+#include "io/json.h"
+#include "math/gemm.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void add_ranks(struct json *parent, const struct job *job, const size_t *ranks) {
+    for (size_t m = 0; m < job->num_modules; ++m)
+        json_add_number(parent, job->module_names[m], (double)ranks[m]);
+}
+
+char *results_ranks_text(const struct job *job, const size_t *ranks) {
+    struct json *root = json_create_object();
+    add_ranks(root, job, ranks);
+    char *text = json_print(root, true);
+    json_destroy(&root);
+    return text;
+}
+
+static bool take_ranks(const struct job *job, const struct json *root, const char *path,
+                       size_t *ranks, struct problem *problem) {
+    if (json_type(root) != JSON_OBJECT)
+        return problem_set(problem, EXIT_DATA, "%s: expected an object of module: rank, found %s",
+                           path, json_type_name(root));
+    for (size_t m = 0; m < job->num_modules; ++m) {
+        const struct json *rank = json_get(root, job->module_names[m]);
+        if (rank == NULL)
+            return problem_set(problem, EXIT_DATA, "%s: has no rank for module %s", path,
+                               job->module_names[m]);
+        if (!json_size(rank, &ranks[m]) || ranks[m] > 65536)
+            return problem_set(problem, EXIT_DATA,
+                               "%s: the rank of module %s is not a whole number from 0 to 65536",
+                               path, job->module_names[m]);
+    }
+    if (json_count(root) != job->num_modules)
+        return problem_set(problem, EXIT_DATA,
+                           "%s: names %zu modules, but adapter.targets of this model are %zu", path,
+                           json_count(root), job->num_modules);
+    return true;
+}
+
+bool results_read_ranks(const struct job *job, const char *path, size_t *ranks,
+                        struct problem *problem) {
+    size_t size = 0;
+    char *text = file_read(path, &size, problem);
+    if (text == NULL)
+        return false;
+    struct json *root = json_parse(text, size, path, EXIT_DATA, problem);
+    const bool is_good = root != NULL && take_ranks(job, root, path, ranks, problem);
+    if (root != NULL)
+        json_destroy(&root);
+    memory_free(text);
+    return is_good;
+}
+
+static void add_environment(struct json *parent, const char *name, const char *variable) {
+    const char *value = getenv(variable);
+    if (value != NULL)
+        json_add_string(parent, name, value);
+}
+
+struct json *results_provenance(const struct job *job) {
+    struct json *root = json_create_object();
+    json_add_string(root, "program", "autolora");
+    json_add_string(root, "version", cmd_info_version());
+    char text[256];
+    if (gethostname(text, sizeof text) == 0) {
+        text[sizeof text - 1] = '\0';
+        json_add_string(root, "host", text);
+    }
+    const time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc) != NULL && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) > 0)
+        json_add_string(root, "started", text);
+    add_environment(root, "slurm_job_id", "SLURM_JOB_ID");
+    add_environment(root, "slurm_array_task_id", "SLURM_ARRAY_TASK_ID");
+    add_environment(root, "pbs_job_id", "PBS_JOBID");
+    json_add_number(root, "mpi_ranks", job->comm.size);
+    json_add_number(root, "threads_per_rank", job->num_threads);
+    struct json *layout = json_add_array(root, "blocks_per_stage");
+    for (int s = 0; s < job->comm.size; ++s)
+        json_add_number(layout, NULL,
+                        (double)(job->stage_offsets[s + 1] - job->stage_offsets[s]));
+    json_add_string(root, "blis", gemm_library_version());
+    json_add_string(root, "blis_kernels", gemm_kernel_name());
+    json_add_string(root, "hdf5", h5file_library_version());
+    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    MPI_Get_library_version(mpi, &length);
+    mpi[strcspn(mpi, "\n,")] = '\0';
+    json_add_string(root, "mpi", mpi);
+    return root;
+}
+
+static void add_evaluation(struct json *metrics, const char *split,
+                           const struct evaluation *evaluation) {
+    if (evaluation->num_metrics == 0)
+        return;
+    struct json *part = json_add_object(metrics, split);
+    json_add_number(part, "loss", evaluation->loss);
+    for (size_t i = 0; i < evaluation->num_metrics; ++i)
+        json_add_number(part, evaluation->metrics[i].name, evaluation->metrics[i].value);
+}
+
+static void add_search(struct json *root, const struct search_result *search, const char *warning) {
+    struct json *part = json_add_object(root, "search");
+    json_add_number(part, "seconds", search->seconds);
+    json_add_number(part, "iterations", (double)search->num_steps);
+    json_add_number(part, "tokens", (double)search->num_tokens);
+    json_add_number(part, "loss_train", search->loss_train);
+    json_add_number(part, "loss_validation", search->loss_validation);
+    json_add_number(part, "mean_entropy", search->mean_entropy);
+    json_add_number(part, "uniform_entropy", log((double)search->num_components));
+    json_add_number(part, "largest_movement", search->largest_movement);
+    json_add_number(part, "train_examples", (double)search->train_examples);
+    json_add_number(part, "validation_examples", (double)search->validation_examples);
+    if (warning != NULL)
+        json_add_string(part, "warning", warning);
+}
+
+static void add_retrain(struct json *root, const struct retrain_result *retrain) {
+    struct json *part = json_add_object(root, "retrain");
+    json_add_number(part, "seconds", retrain->seconds);
+    json_add_number(part, "iterations", (double)retrain->num_steps);
+    json_add_number(part, "tokens", (double)retrain->num_tokens);
+    json_add_number(part, "loss_train", retrain->loss_train);
+    json_add_number(part, "best_dev_score", retrain->best_score);
+    json_add_number(part, "best_dev_step", (double)retrain->best_step);
+}
+
+static void add_split(struct json *parent, const char *name, const struct dataset *dataset) {
+    struct json *part = json_add_object(parent, name);
+    json_add_number(part, "examples", (double)dataset->num_examples);
+    json_add_number(part, "tokens", (double)dataset->offsets[dataset->num_examples]);
+    json_add_number(part, "truncated", (double)dataset->num_truncated);
+    if (dataset->kind == TASK_TOKEN_CLASSIFICATION) {
+        json_add_number(part, "entities", (double)dataset->entities_total);
+        json_add_number(part, "entities_lost", (double)dataset->entities_lost);
+    }
+}
+
+static void add_data(struct json *root, const struct job *job) {
+    struct json *data = json_add_object(root, "data");
+    add_split(data, "train", &job->train);
+    add_split(data, "dev", &job->dev);
+    if (job->has_test)
+        add_split(data, "test", &job->test);
+}
+
+static double mean_of(const size_t *ranks, size_t count) {
+    double sum = 0;
+    for (size_t m = 0; m < count; ++m)
+        sum += (double)ranks[m];
+    return count > 0 ? sum / (double)count : 0;
+}
+
+char *results_text(const struct run_results *results) {
+    const struct job *job = results->job;
+    struct json *root = json_create_object();
+    json_add_string(root, "name", job->config.run.name);
+    struct json *metrics = json_add_object(root, "metrics");
+    add_evaluation(metrics, "dev", &results->retrain->dev);
+    add_evaluation(metrics, "test", &results->retrain->test);
+    json_add_string(root, "metric_name", evaluation_score_name(&results->retrain->dev));
+    json_add_number(root, "score", evaluation_score(&results->retrain->dev));
+    add_ranks(json_add_object(root, "ranks"), job, results->ranks);
+    json_add_number(root, "mean_rank", mean_of(results->ranks, job->num_modules));
+    json_add_number(root, "trainable_parameters",
+                    (double)(results->adapter_parameters + results->head_parameters));
+    json_add_number(root, "adapter_parameters", (double)results->adapter_parameters);
+    if (results->search != NULL)
+        add_search(root, results->search, results->warning);
+    add_retrain(root, results->retrain);
+    add_data(root, job);
+    json_add_number(root, "seconds", results->seconds);
+    struct json *memory = json_add_array(root, "peak_memory_bytes_per_rank");
+    for (int r = 0; r < job->comm.size; ++r)
+        json_add_number(memory, NULL, (double)results->peak_memory[r]);
+    struct json *provenance = results_provenance(job);
+    json_add_copy(root, "provenance", provenance);
+    json_destroy(&provenance);
+    char *text = json_print(root, true);
+    json_destroy(&root);
+    return text;
+}

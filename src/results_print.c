@@ -1,0 +1,133 @@
+/* What a run says on the terminal. */
+#include "base/memory.h"
+#include "math/gemm.h"
+#include "results.h"
+#include "train/metrics.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_split(const char *name, const struct dataset *dataset) {
+    printf("%-10s %zu examples, %zu tokens, longest %zu", name, dataset->num_examples,
+           dataset->offsets[dataset->num_examples], dataset->longest);
+    if (dataset->num_truncated > 0)
+        printf(", %zu cut at task.max_length", dataset->num_truncated);
+    if (dataset->kind == TASK_TOKEN_CLASSIFICATION)
+        printf("; %zu entities, %zu lost by cutting", dataset->entities_total,
+               dataset->entities_lost);
+    printf("\n");
+}
+
+void results_print_header(const struct job *job) {
+    const struct architecture *a = &job->architecture;
+    printf("model      %s: %zu blocks, hidden %zu, %zu heads\n", job->config.model.path,
+           a->num_blocks, a->hidden_size, a->num_attention_heads);
+    print_split("train", &job->train);
+    print_split("dev", &job->dev);
+    if (job->has_test)
+        print_split("test", &job->test);
+    printf("pipeline   %d stage%s of", job->comm.size, job->comm.size == 1 ? "" : "s");
+    for (int s = 0; s < job->comm.size; ++s)
+        printf(" %zu", job->stage_offsets[s + 1] - job->stage_offsets[s]);
+    printf(" blocks, %d thread%s a rank, BLIS kernels %s\n", job->num_threads,
+           job->num_threads == 1 ? "" : "s", gemm_kernel_name());
+    if (job->is_thread_count_cut)
+        printf("warning: more threads were asked for than the %d cores that each rank may use; "
+               "start with mpirun --bind-to none to lift the binding\n",
+               job->num_threads);
+    printf("output     %s\n", job->output_dir);
+    fflush(stdout);
+}
+
+static size_t largest(const size_t *values, size_t count) {
+    size_t most = 0;
+    for (size_t i = 0; i < count; ++i)
+        most = values[i] > most ? values[i] : most;
+    return most;
+}
+
+/* "###    3": a bar of up to BAR characters and the number. */
+static void print_bar(size_t rank, size_t most) {
+    enum { BAR = 12 };
+    const size_t length = most == 0 ? 0 : (rank * BAR + most - 1) / most;
+    char bar[BAR + 1];
+    memset(bar, ' ', BAR);
+    memset(bar, '#', length);
+    bar[BAR] = '\0';
+    printf("  %3zu %s", rank, bar);
+}
+
+void results_print_rank_table(const struct job *job, const size_t *ranks) {
+    const size_t most = largest(ranks, job->num_modules);
+    size_t module = 0, total = 0;
+    printf("\nranks\nlayer");
+    for (int p = 0; p < NUM_PROJECTIONS; ++p)
+        if (job->config.adapter.is_target[p])
+            printf("  %-16s", projection_name((enum projection)p));
+    printf("\n");
+    for (size_t block = 0; block < job->architecture.num_blocks; ++block) {
+        printf("%5zu", block);
+        for (int p = 0; p < NUM_PROJECTIONS; ++p) {
+            if (!job->config.adapter.is_target[p])
+                continue;
+            total += ranks[module];
+            print_bar(ranks[module++], most);
+        }
+        printf("\n");
+    }
+    printf("mean rank %.2f\n", (double)total / (double)job->num_modules);
+}
+
+/* The label that the training set has most often. */
+static int32_t most_frequent_label(const struct job *job) {
+    const struct dataset *train = &job->train;
+    const bool is_token_task = train->kind == TASK_TOKEN_CLASSIFICATION;
+    const size_t count = is_token_task ? train->offsets[train->num_examples] : train->num_examples;
+    size_t *counts = memory_allocate(job->labels.count, sizeof *counts, "label counts");
+    int32_t best = 0;
+    for (size_t i = 0; i < count; ++i)
+        if (train->labels[i] >= 0)
+            ++counts[train->labels[i]];
+    for (size_t l = 1; l < job->labels.count; ++l)
+        if (counts[l] > counts[best])
+            best = (int32_t)l;
+    memory_free(counts);
+    return best;
+}
+
+/* Accuracy on a split of always giving that label. */
+static double baseline_accuracy(const struct dataset *dataset, int32_t label) {
+    const bool is_token_task = dataset->kind == TASK_TOKEN_CLASSIFICATION;
+    const size_t count =
+        is_token_task ? dataset->offsets[dataset->num_examples] : dataset->num_examples;
+    size_t labelled = 0, right = 0;
+    for (size_t i = 0; i < count; ++i) {
+        labelled += dataset->labels[i] >= 0;
+        right += dataset->labels[i] == label;
+    }
+    return labelled > 0 ? (double)right / (double)labelled : 0;
+}
+
+static void print_evaluation(const char *split, const struct evaluation *evaluation,
+                             double accuracy) {
+    for (size_t i = 0; i < evaluation->num_metrics; ++i) {
+        const char *name = evaluation->metrics[i].name;
+        /* Correlations and entity scores of a constant answer are 0. */
+        const double constant = strcmp(name, "accuracy") == 0 ? accuracy : 0;
+        printf("%-5s %-20s %8.4f %12.4f\n", split, name, evaluation->metrics[i].value, constant);
+    }
+}
+
+void results_print_metrics(const struct run_results *results) {
+    const struct job *job = results->job;
+    const int32_t label = most_frequent_label(job);
+    printf("\n%-5s %-20s %8s %12s\n", "split", "metric", "result", "always one");
+    print_evaluation("dev", &results->retrain->dev, baseline_accuracy(&job->dev, label));
+    if (job->has_test)
+        print_evaluation("test", &results->retrain->test, baseline_accuracy(&job->test, label));
+    printf("(\"always one\": always giving the most frequent training label, \"%s\")\n",
+           job->labels.names[label]);
+    printf("\ntrainable parameters %zu (adapters %zu, task head %zu)\n",
+           results->adapter_parameters + results->head_parameters, results->adapter_parameters,
+           results->head_parameters);
+}
