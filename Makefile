@@ -28,17 +28,21 @@ CMOCKA_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
 CMOCKA_LIBS ?= $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 
 # ---- build ----
+V ?= 0
+Q  = $(if $(filter 0,$(V)),@)
+say = $(if $(filter 0,$(V)),@printf '%-6s %s\n' '$(1)' '$(2)')
 SANITIZE ?= 0
 ifeq ($(SANITIZE),1)
 BUILD    = build/sanitize
 BIN      = build/sanitize/bin
 override OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+WARNINGS = -Wall -Wextra
 else
 BUILD    = build/release
 BIN      = bin
 endif
 
-WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
+WARNINGS ?= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(WARNINGS)
 CPPFLAGS = -Iinclude $(MPI_CFLAGS) $(HDF5_CFLAGS) $(CJSON_CFLAGS) $(UTF8_CFLAGS) $(BLIS_CFLAGS)
@@ -59,11 +63,13 @@ help: ## this list
 
 $(BIN)/autolora: $(BUILD)/main.o $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 
 $(LIBRARY): $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $^
 
 # What the objects depend on besides their sources: the flags, kept in a file that changes only when they do.
 FLAGS = $(CC) $(CFLAGS) $(CPPFLAGS) $(LDLIBS)
@@ -75,12 +81,14 @@ $(BUILD)/version: force
 $(BUILD)/cmd_info.o $(BUILD)/train/result.o: $(BUILD)/version
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter cmd_info.o,$*.o),-DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAGS='"$(OPT) -march=$(ARCH)"') -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter cmd_info.o,$*.o),-DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAGS='"$(OPT) -march=$(ARCH)"') -MMD -MP -c -o $@ $<
 
 # ---- tests ----
 $(BUILD)/tests/%: tests/unit/%.c $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Itests/unit $(CMOCKA_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $(filter %.c,$^) $(LIBRARY) $(LDLIBS) $(CMOCKA_LIBS)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) -Itests/unit $(CMOCKA_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $(filter %.c,$^) $(LIBRARY) $(LDLIBS) $(CMOCKA_LIBS)
 
 -include $(OBJECTS:.o=.d) $(UNIT_BIN:=.d)
 

@@ -9,6 +9,7 @@
 #include "math/gemm.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>

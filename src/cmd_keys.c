@@ -1,0 +1,20 @@
+/* autolora keys: the input keys as a page; inputs/README.md is its output. */
+#include "commands.h"
+
+#include "base/report.h"
+#include "config.h"
+
+#include <stdio.h>
+
+int cmd_keys(MPI_Comm world, int argc, char **argv) {
+    int mpi_rank;
+    MPI_Comm_rank(world, &mpi_rank);
+    if (argc > 1) {
+        if (mpi_rank == 0)
+            report_error("%s takes no arguments, found %s", argv[0], argv[1]);
+        return EXIT_USAGE;
+    }
+    if (mpi_rank == 0)
+        config_print_keys(stdout);
+    return EXIT_DONE;
+}

@@ -1,0 +1,302 @@
+/* The table of input keys and what can be said about a key from its line alone. */
+#include "config_keys.h"
+
+#include "io/dataset.h"
+#include "model/selection.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const TASK_KINDS[] = {
+    [TASK_SEQUENCE_CLASSIFICATION] = "sequence_classification",
+    [TASK_TOKEN_CLASSIFICATION] = "token_classification",
+};
+static const char *const TASK_NAMES[] = {"cola", "ner"};
+static const enum task_kind KINDS_OF_TASKS[] = {
+    TASK_SEQUENCE_CLASSIFICATION,
+    TASK_TOKEN_CLASSIFICATION,
+};
+static const char *const METHODS[] = {
+    [METHOD_AUTOLORA] = "autolora",
+    [METHOD_LORA] = "lora",
+};
+static const char *const HYPERGRADIENTS[] = {
+    [HYPERGRADIENT_EXACT] = "exact",
+    [HYPERGRADIENT_FINITE_DIFFERENCE] = "finite_difference",
+    [HYPERGRADIENT_FIRST_ORDER] = "first_order",
+};
+static const char *const RECIPES[] = {
+    [RECIPE_PAPER] = "paper",
+    [RECIPE_REFERENCE] = "reference",
+};
+static const char *const CONSTRAINTS[] = {
+    [CONSTRAINT_SOFTMAX] = "softmax",
+    [CONSTRAINT_SIGMOID] = "sigmoid",
+    [CONSTRAINT_NONE] = "none",
+};
+static const char *const THRESHOLD_RULES[] = {
+    [THRESHOLD_SOFTMAX] = "softmax",
+    [THRESHOLD_RAW_SUM] = "raw_sum",
+};
+static const char *const SCALINGS[] = {
+    [SCALING_ALPHA_OVER_RANK] = "alpha_over_rank",
+    [SCALING_ALPHA_OVER_K] = "alpha_over_k",
+};
+static const char *const SCHEDULES[] = {
+    [SCHEDULE_CONSTANT] = "constant",
+    [SCHEDULE_LINEAR] = "linear",
+    [SCHEDULE_COSINE] = "cosine",
+};
+
+/* Where a field is. Comparing the pointers makes a field of another type than its key's a mistake
+ * that does not compile. */
+#define FIELD(kind, member)                                                                        \
+    (offsetof(struct config, member) + 0 * sizeof((kind *)0 == &((struct config *)0)->member))
+
+/* One line of the table: its path, its field, then what the type needs. */
+#define STRING(key, member, ...)                                                                   \
+    { .path = key, .type = KEY_STRING, .offset = FIELD(char *, member), __VA_ARGS__ }
+#define INTEGER(key, member, ...)                                                                  \
+    { .path = key, .type = KEY_INTEGER, .offset = FIELD(size_t, member), __VA_ARGS__ }
+#define NUMBER(key, member, ...)                                                                   \
+    { .path = key, .type = KEY_NUMBER, .offset = FIELD(double, member), __VA_ARGS__ }
+#define BOOLEAN(key, member, ...)                                                                  \
+    { .path = key, .type = KEY_BOOLEAN, .offset = FIELD(bool, member), __VA_ARGS__ }
+#define CHOICE(key, member, ...)                                                                   \
+    { .path = key, .type = KEY_CHOICE, .offset = FIELD(int, member), __VA_ARGS__ }
+#define PROJECTIONS(key, member, ...)                                                              \
+    { .path = key, .type = KEY_PROJECTIONS, .offset = FIELD(bool, member[0]), __VA_ARGS__ }
+#define INTEGERS(key, member, count, ...)                                                          \
+    {                                                                                              \
+        .path = key, .type = KEY_INTEGERS, .offset = FIELD(size_t *, member),                      \
+        .count_offset = FIELD(size_t, count), __VA_ARGS__                                          \
+    }
+
+#define DEFAULT(text) .default_text = (text)
+#define HELP(text) .help = (text)
+#define ONE_OF(names) .choices = (names), .num_choices = sizeof(names) / sizeof *(names)
+#define NOT_EMPTY .minimum = 1
+#define FROM_TO(least, most) .minimum = (least), .maximum = (most)
+#define AT_LEAST(least) .minimum = (least), .maximum = INFINITY
+#define ABOVE_ZERO .maximum = INFINITY, .is_above_minimum = true
+#define BELOW_ONE .maximum = 1, .is_below_maximum = true
+#define ANY_NUMBER .minimum = -INFINITY, .maximum = INFINITY
+
+/* clang-format off */
+static const struct config_key KEYS[] = {
+    STRING("run.name", run.name, DEFAULT("\"run\""), NOT_EMPTY,
+           HELP("name of the run, in reports and in the default of run.output_dir")),
+    INTEGER("run.seed", run.seed, DEFAULT("1"), AT_LEAST(0),
+            HELP("seed of every random number: initial factors, order of examples, validation split, dropout")),
+    STRING("run.output_dir", run.output_dir, DEFAULT("\"\""),
+           HELP("directory of the results; \"\": outputs/ and run.name")),
+
+    STRING("model.path", model.path, NOT_EMPTY,
+           HELP("directory of the pretrained model: config.json, model.safetensors, vocab.txt")),
+    NUMBER("model.hidden_dropout", model.hidden_dropout, DEFAULT("-1"), BELOW_ONE, .allows_minus_one = true,
+           HELP("dropout rate of hidden states in training; -1: as the model's config.json says")),
+    NUMBER("model.attention_dropout", model.attention_dropout, DEFAULT("-1"), BELOW_ONE, .allows_minus_one = true,
+           HELP("dropout rate of attention probabilities in training; -1: as the model's config.json says")),
+
+    CHOICE("task.kind", task.kind, .derived_text = "from task.name", ONE_OF(TASK_KINDS),
+           HELP("what is predicted: cola is a sequence classification, ner a token classification")),
+    STRING("task.name", task.name, ONE_OF(TASK_NAMES),
+           HELP("cola: GLUE's CoLA file format, Matthews correlation; "
+                "ner: two-column CoNLL files, F1 score of entities")),
+    STRING("task.data_dir", task.data_dir, NOT_EMPTY, HELP("directory of the data files")),
+    STRING("task.train_file", task.train_file, DEFAULT("\"\""),
+           HELP("training file in task.data_dir; \"\": the task's usual name")),
+    STRING("task.dev_file", task.dev_file, DEFAULT("\"\""),
+           HELP("development file in task.data_dir, used to evaluate only; \"\": the task's usual name")),
+    STRING("task.test_file", task.test_file, DEFAULT("\"\""),
+           HELP("test file in task.data_dir; \"\": the task's usual name")),
+    INTEGER("task.max_length", task.max_length, DEFAULT("128"), FROM_TO(3, 65536),
+            HELP("tokens of a sequence with its special tokens; longer ones are cut")),
+    INTEGER("task.limit_train", task.limit_train, DEFAULT("0"), AT_LEAST(0),
+            HELP("take the first N training examples, for trials; 0: all")),
+    INTEGER("task.limit_dev", task.limit_dev, DEFAULT("0"), AT_LEAST(0),
+            HELP("take the first N development examples, for trials; 0: all")),
+
+    CHOICE("adapter.method", adapter.method, DEFAULT("\"autolora\""), ONE_OF(METHODS),
+           HELP("autolora: search the ranks, then retrain at them; lora: train at given ranks")),
+    INTEGER("adapter.rank", adapter.rank, DEFAULT("8"), FROM_TO(1, 4096),
+            HELP("autolora: k, the largest rank that the search can choose; lora: the rank of every module")),
+    NUMBER("adapter.mean_rank", adapter.mean_rank, DEFAULT("0"), FROM_TO(0, 4096),
+           HELP("lora: spread this mean rank evenly over the modules (a baseline with the budget of a search); "
+                "0: use adapter.rank")),
+    NUMBER("adapter.alpha", adapter.alpha, DEFAULT("16"), ABOVE_ZERO,
+           HELP("lora_alpha: an update is scaled by alpha / rank")),
+    PROJECTIONS("adapter.targets", adapter.is_target, DEFAULT("[\"query\", \"value\"]"),
+                HELP("projections of every block that get an adapter")),
+    NUMBER("adapter.dropout", adapter.dropout, DEFAULT("0"), BELOW_ONE,
+           HELP("dropout rate of an adapter's input in training")),
+    STRING("adapter.ranks_from", adapter.ranks_from, DEFAULT("\"\""),
+           HELP("a ranks.json: train at its ranks, without a search; \"\": none")),
+
+    INTEGER("search.steps", search.steps, DEFAULT("0"), AT_LEAST(0),
+            HELP("iterations of the search; 0: from search.epochs")),
+    NUMBER("search.epochs", search.epochs, DEFAULT("10"), FROM_TO(0, 1e6), .is_above_minimum = true,
+           HELP("passes over the training part of the data, if search.steps is 0")),
+    NUMBER("search.validation_fraction", search.validation_fraction, DEFAULT("0.3"), FROM_TO(0.01, 0.9),
+           HELP("part of the training file that the selection variables are learned on")),
+    STRING("search.validation_file", search.validation_file, DEFAULT("\"\""),
+           HELP("file in task.data_dir to learn the selection variables on; \"\": split the training file")),
+    CHOICE("search.hypergradient", search.hypergradient, DEFAULT("\"exact\""), ONE_OF(HYPERGRADIENTS),
+           HELP("second-order term of the selection's gradient: by forward-over-reverse differentiation, "
+                "by a central difference (as published), or left out")),
+    CHOICE("search.recipe", search.recipe, DEFAULT("\"paper\""), ONE_OF(RECIPES),
+           HELP("order of the updates: paper keeps the look-ahead step (algorithm 1), reference undoes it and "
+                "steps again at the new selection, as the authors' code does")),
+    CHOICE("search.constraint", search.constraint, DEFAULT("\"softmax\""), ONE_OF(CONSTRAINTS),
+           HELP("how selection variables follow from their logits; softmax is AutoLoRA, the others are ablations")),
+    CHOICE("search.threshold_rule", search.threshold_rule, DEFAULT("\"softmax\""), ONE_OF(THRESHOLD_RULES),
+           HELP("what is compared with 1/k to choose the ranks: the selection variable, or the logit's share "
+                "of their sum")),
+    BOOLEAN("search.meta", search.is_meta, DEFAULT("true"),
+            HELP("false: learn selection and factors together on the training set (ablation)")),
+    NUMBER("search.learning_rate", search.learning_rate, DEFAULT("0"), AT_LEAST(0),
+           HELP("peak learning rate of the factors in the search; 0: optimizer.lr")),
+    NUMBER("search.selection_lr", search.selection_learning_rate, DEFAULT("3e-4"), ABOVE_ZERO,
+           HELP("learning rate of the selection logits (Adam)")),
+    NUMBER("search.selection_beta1", search.selection_beta1, DEFAULT("0.5"), BELOW_ONE,
+           HELP("Adam's beta1 for the selection logits")),
+    NUMBER("search.selection_beta2", search.selection_beta2, DEFAULT("0.999"), BELOW_ONE,
+           HELP("Adam's beta2 for the selection logits")),
+    NUMBER("search.selection_weight_decay", search.selection_weight_decay, DEFAULT("0"), AT_LEAST(0),
+           HELP("weight decay of the selection logits, added to their gradient")),
+    NUMBER("search.selection_initial", search.selection_initial, DEFAULT("1"), ANY_NUMBER,
+           HELP("initial value of every selection logit")),
+    INTEGER("search.selection_every", search.selection_every, DEFAULT("1"), AT_LEAST(1),
+            HELP("iterations from one update of the selection to the next")),
+
+    NUMBER("retrain.epochs", retrain.epochs, DEFAULT("10"), FROM_TO(0, 1e6), .is_above_minimum = true,
+           HELP("passes over the training data, if retrain.steps is 0")),
+    INTEGER("retrain.steps", retrain.steps, DEFAULT("0"), AT_LEAST(0),
+            HELP("updates; 0: from retrain.epochs")),
+    NUMBER("retrain.learning_rate", retrain.learning_rate, DEFAULT("0"), AT_LEAST(0),
+           HELP("peak learning rate; 0: optimizer.lr")),
+    CHOICE("retrain.scaling", retrain.scaling, DEFAULT("\"alpha_over_rank\""), ONE_OF(SCALINGS),
+           HELP("scale of an update: adapter.alpha over the module's rank, or over adapter.rank as in the search")),
+    BOOLEAN("retrain.evaluate_every_epoch", retrain.evaluates_each_epoch, DEFAULT("true"),
+            HELP("evaluate on the development set after every epoch, not only at the end")),
+
+    NUMBER("optimizer.lr", optimizer.learning_rate, DEFAULT("1e-3"), ABOVE_ZERO,
+           HELP("peak learning rate of AdamW for factors and task head")),
+    NUMBER("optimizer.beta1", optimizer.beta1, DEFAULT("0.9"), BELOW_ONE, HELP("decay of the first moment")),
+    NUMBER("optimizer.beta2", optimizer.beta2, DEFAULT("0.999"), BELOW_ONE, HELP("decay of the second moment")),
+    NUMBER("optimizer.epsilon", optimizer.epsilon, DEFAULT("1e-8"), ABOVE_ZERO,
+           HELP("added to the root of the second moment")),
+    NUMBER("optimizer.weight_decay", optimizer.weight_decay, DEFAULT("0.01"), AT_LEAST(0),
+           HELP("decoupled weight decay; biases have none")),
+    NUMBER("optimizer.max_grad_norm", optimizer.max_grad_norm, DEFAULT("1"), AT_LEAST(0),
+           HELP("longer gradients are scaled down to this norm; 0: never")),
+    CHOICE("optimizer.schedule", optimizer.schedule, DEFAULT("\"linear\""), ONE_OF(SCHEDULES),
+           HELP("learning rate after the warm-up: constant, or down to 0 along a line or a cosine")),
+    NUMBER("optimizer.warmup_fraction", optimizer.warmup_fraction, DEFAULT("0.06"), BELOW_ONE,
+           HELP("part of a phase's steps in which the learning rate rises from 0")),
+    INTEGER("optimizer.batch_size", optimizer.batch_size, DEFAULT("32"), FROM_TO(1, 1048576),
+            HELP("sequences of one update")),
+
+    INTEGER("parallel.stages", parallel.stages, DEFAULT("0"), FROM_TO(0, 65536),
+            HELP("pipeline stages; 0: one a MPI rank")),
+    INTEGER("parallel.microbatch_tokens", parallel.microbatch_tokens, DEFAULT("512"), FROM_TO(16, 1048576),
+            HELP("tokens of a microbatch on average: a batch is packed into the fewest that keep to this")),
+    INTEGERS("parallel.layout", parallel.layout, parallel.num_layout, DEFAULT("[]"), FROM_TO(0, 65536),
+             HELP("blocks of each stage, from the first to the last; []: balanced by cost")),
+    INTEGER("parallel.threads", parallel.threads, DEFAULT("0"), FROM_TO(0, 4096),
+            HELP("OpenMP threads of a rank, at most the cores it may use; "
+                 "0: OMP_NUM_THREADS, or else its share of these cores")),
+
+    INTEGER("output.trace_every", output.trace_every, DEFAULT("1"), AT_LEAST(1),
+            HELP("iterations from one row of trace.h5 to the next")),
+    NUMBER("output.report_seconds", output.report_seconds, DEFAULT("5"), AT_LEAST(0),
+           HELP("least time between two progress lines on the terminal, in seconds")),
+    NUMBER("output.flush_seconds", output.flush_seconds, DEFAULT("5"), AT_LEAST(0),
+           HELP("longest time that a row of the trace stays in memory, in seconds")),
+};
+/* clang-format on */
+
+const struct config_key *config_keys(size_t *count) {
+    *count = sizeof KEYS / sizeof *KEYS;
+    return KEYS;
+}
+
+size_t config_key_section_length(const struct config_key *key) {
+    return (size_t)(strchr(key->path, '.') - key->path);
+}
+
+bool config_key_is_required(const struct config_key *key) {
+    return key->default_text == NULL && key->derived_text == NULL;
+}
+
+bool config_key_in_range(const struct config_key *key, double value) {
+    if (key->allows_minus_one && value == -1)
+        return true;
+    return isfinite(value) &&
+           (key->is_above_minimum ? value > key->minimum : value >= key->minimum) &&
+           (key->is_below_maximum ? value < key->maximum : value <= key->maximum);
+}
+
+size_t config_key_num_choices(const struct config_key *key) {
+    return key->type == KEY_PROJECTIONS ? NUM_PROJECTIONS : key->num_choices;
+}
+
+const char *config_key_choice(const struct config_key *key, size_t index) {
+    return key->type == KEY_PROJECTIONS ? projection_name((enum projection)index)
+                                        : key->choices[index];
+}
+
+const char *config_key_type_name(const struct config_key *key) {
+    static const char *const names[] = {
+        [KEY_STRING] = "string",
+        [KEY_INTEGER] = "integer",
+        [KEY_NUMBER] = "number",
+        [KEY_BOOLEAN] = "boolean",
+        [KEY_CHOICE] = "choice",
+        [KEY_PROJECTIONS] = "list of choices",
+        [KEY_INTEGERS] = "list of integers",
+    };
+    return key->choices != NULL ? names[KEY_CHOICE] : names[key->type];
+}
+
+void config_key_print_range(const struct config_key *key, FILE *stream) {
+    const size_t num_choices = config_key_num_choices(key);
+    for (size_t i = 0; i < num_choices; ++i)
+        fprintf(stream, "%s%s", i > 0 ? ", " : "", config_key_choice(key, i));
+    if (key->type == KEY_STRING && key->minimum > 0)
+        fputs("not empty", stream);
+    const bool is_integer = key->type == KEY_INTEGER || key->type == KEY_INTEGERS;
+    if ((!is_integer && key->type != KEY_NUMBER) || isinf(key->minimum))
+        return;
+    char least[NUMBER_TEXT_BYTES], most[NUMBER_TEXT_BYTES];
+    config_number_text(key->minimum, least);
+    config_number_text(key->maximum, most);
+    if (isinf(key->maximum))
+        fprintf(stream, "%s %s", key->is_above_minimum ? ">" : ">=", least);
+    else if (is_integer)
+        fprintf(stream, "%s .. %s", least, most);
+    else
+        fprintf(stream, "%c%s, %s%c", key->is_above_minimum ? '(' : '[', least, most,
+                key->is_below_maximum ? ')' : ']');
+    if (key->allows_minus_one)
+        fputs(" or -1", stream);
+}
+
+enum task_kind config_task_kind(const char *task_name) {
+    size_t i = 0;
+    while (strcmp(TASK_NAMES[i], task_name) != 0)
+        ++i;
+    return KINDS_OF_TASKS[i];
+}
+
+void config_number_text(double value, char *text) {
+    for (int digits = 1; digits <= 17; ++digits) {
+        snprintf(text, NUMBER_TEXT_BYTES, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    /* %g writes 65536 as 7e+04 until five digits are asked for, and 10 as 1e+01. */
+    if (floor(value) == value && fabs(value) < 1e16)
+        snprintf(text, NUMBER_TEXT_BYTES, "%.0f", value);
+}

@@ -1,0 +1,240 @@
+/* The trace. Rows gather in memory and are written and flushed together, at the interval or when
+ * the buffer is full: between two flushes the file on disk is complete. */
+#include "io/trace.h"
+
+#include "base/memory.h"
+#include "io/h5file.h"
+
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+enum { BUFFER_ROWS = 256, MAX_COLUMNS = 8, FORMAT_VERSION = 1 };
+enum table_name { TABLE_SEARCH, TABLE_RETRAIN, TABLE_EVALUATION, NUM_TABLES };
+enum row_shape { SCALAR, PER_MODULE, PER_COMPONENT };
+
+struct column_description {
+    const char *path;
+    enum h5type type;
+    enum row_shape shape;
+    const char *units, *description;
+};
+
+struct table_description {
+    const char *group;
+    size_t num_columns;
+    struct column_description columns[MAX_COLUMNS];
+};
+
+static const struct table_description table_descriptions[NUM_TABLES] = {
+    [TABLE_SEARCH] =
+        {"/search",
+         8,
+         {{"/search/step", H5TYPE_U64, SCALAR, "iterations", "iterations of the search done"},
+          {"/search/time", H5TYPE_F64, SCALAR, "s", "time since the run began"},
+          {"/search/selection", H5TYPE_F32, PER_COMPONENT, "1",
+           "selection variables q [row, module, component]"},
+          {"/search/logits", H5TYPE_F32, PER_COMPONENT, "1",
+           "selection logits a [row, module, component]"},
+          {"/search/hypergradient", H5TYPE_F32, PER_COMPONENT, "1",
+           "gradient of the validation loss by the logits [row, module, component]"},
+          {"/search/loss_train", H5TYPE_F64, SCALAR, "nat", "loss of the batch of D_train"},
+          {"/search/loss_validation", H5TYPE_F64, SCALAR, "nat", "loss of the batch of D_val"},
+          {"/search/ranks", H5TYPE_I32, PER_MODULE, "1",
+           "rank of each module under the threshold rule [row, module]"}}},
+    [TABLE_RETRAIN] =
+        {"/retrain",
+         5,
+         {{"/retrain/step", H5TYPE_U64, SCALAR, "updates", "updates of the retraining done"},
+          {"/retrain/time", H5TYPE_F64, SCALAR, "s", "time since the run began"},
+          {"/retrain/loss_train", H5TYPE_F64, SCALAR, "nat", "loss of the batch"},
+          {"/retrain/learning_rate", H5TYPE_F64, SCALAR, "1", "learning rate of the update"},
+          {"/retrain/gradient_norm", H5TYPE_F64, SCALAR, "1",
+           "Euclidean norm of the gradient of all trainable parameters"}}},
+    [TABLE_EVALUATION] =
+        {"/evaluation",
+         4,
+         {{"/evaluation/step", H5TYPE_U64, SCALAR, "updates", "updates of the retraining done"},
+          {"/evaluation/time", H5TYPE_F64, SCALAR, "s", "time since the run began"},
+          {"/evaluation/loss", H5TYPE_F64, SCALAR, "nat", "loss of the evaluation set"},
+          {"/evaluation/score", H5TYPE_F64, SCALAR, "1", "the task's metric"}}},
+};
+
+struct column {
+    struct h5series *series;
+    size_t row_bytes;
+    char *rows; /* [BUFFER_ROWS] */
+};
+
+struct table {
+    size_t num_columns; /* 0: left out */
+    size_t num_rows;    /* in the buffer */
+    struct column columns[MAX_COLUMNS];
+};
+
+struct trace {
+    struct h5file *file;
+    size_t num_modules, num_components;
+    struct table tables[NUM_TABLES];
+    double flush_seconds, last_flush;
+};
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static size_t type_bytes(enum h5type type) {
+    return type == H5TYPE_F32 || type == H5TYPE_I32 ? 4 : 8;
+}
+
+/* ---- create ---- */
+
+static bool create_column(struct trace *trace, const struct column_description *description,
+                          struct column *column, struct problem *problem) {
+    const size_t shape[2] = {trace->num_modules, trace->num_components};
+    const size_t num_dimensions = (size_t)description->shape;
+    size_t row_size = 1;
+    for (size_t i = 0; i < num_dimensions; ++i)
+        row_size *= shape[i];
+    column->row_bytes = row_size * type_bytes(description->type);
+    column->series = h5file_make_series(trace->file, description->path, description->type, shape,
+                                        num_dimensions, problem);
+    if (column->series == NULL)
+        return false;
+    column->rows = memory_allocate(BUFFER_ROWS, column->row_bytes, description->path);
+    return h5file_write_text(trace->file, description->path, "units", description->units,
+                             problem) &&
+           h5file_write_text(trace->file, description->path, "description",
+                             description->description, problem);
+}
+
+/* From the last column to the first: HDF5 flushes headers in the order of creation, so a process
+ * killed in a flush leaves `step` no longer than the others, and the rows that it counts are
+ * complete. */
+static bool create_table(struct trace *trace, enum table_name name, struct problem *problem) {
+    const struct table_description *description = &table_descriptions[name];
+    struct table *table = &trace->tables[name];
+    table->num_columns = description->num_columns;
+    bool is_good = h5file_make_group(trace->file, description->group, problem);
+    for (size_t i = table->num_columns; is_good && i-- > 0;)
+        is_good = create_column(trace, &description->columns[i], &table->columns[i], problem);
+    return is_good;
+}
+
+static bool create_content(struct trace *trace, const struct trace_options *options,
+                           struct problem *problem) {
+    bool is_good =
+        h5file_write_number(trace->file, "/", "format_version", FORMAT_VERSION, problem) &&
+        h5file_write_text(trace->file, "/", "input", options->input_text, problem) &&
+        h5file_write_text(trace->file, "/", "provenance", options->provenance, problem) &&
+        h5file_write_strings(trace->file, "/modules", options->module_names, options->num_modules,
+                             problem);
+    for (int name = 0; is_good && name < NUM_TABLES; ++name)
+        if (name != TABLE_SEARCH || options->num_components > 0)
+            is_good = create_table(trace, (enum table_name)name, problem);
+    return is_good && h5file_flush(trace->file, problem);
+}
+
+struct trace *trace_create(const struct trace_options *options, struct problem *problem) {
+    struct h5file *file = h5file_create(options->path, problem);
+    if (file == NULL)
+        return NULL;
+    struct trace *trace = memory_allocate(1, sizeof *trace, "the trace");
+    *trace = (struct trace){.file = file,
+                            .num_modules = options->num_modules,
+                            .num_components = options->num_components,
+                            .flush_seconds = options->flush_seconds,
+                            .last_flush = seconds_now()};
+    if (!create_content(trace, options, problem))
+        trace_close(&trace, problem);
+    return trace;
+}
+
+/* ---- rows ---- */
+
+static bool write_table(struct trace *trace, enum table_name name, struct problem *problem) {
+    struct table *table = &trace->tables[name];
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < table->num_columns; ++i)
+        if (table->num_rows > 0)
+            is_good = h5series_append(table->columns[i].series, table->columns[i].rows,
+                                      table->num_rows, problem);
+    table->num_rows = 0;
+    return is_good;
+}
+
+bool trace_flush(struct trace *trace, struct problem *problem) {
+    trace->last_flush = seconds_now();
+    bool is_good = true;
+    for (int name = 0; is_good && name < NUM_TABLES; ++name)
+        is_good = write_table(trace, (enum table_name)name, problem);
+    return is_good && h5file_flush(trace->file, problem);
+}
+
+/* Copies one row; a NULL value is left as it is. */
+static bool add_row(struct trace *trace, enum table_name name, const void *const *values,
+                    struct problem *problem) {
+    struct table *table = &trace->tables[name];
+    for (size_t i = 0; i < table->num_columns; ++i) {
+        const struct column *column = &table->columns[i];
+        if (values[i] != NULL)
+            memcpy(column->rows + table->num_rows * column->row_bytes, values[i],
+                   column->row_bytes);
+    }
+    ++table->num_rows;
+    const bool is_due =
+        table->num_rows == BUFFER_ROWS || seconds_now() - trace->last_flush >= trace->flush_seconds;
+    return !is_due || trace_flush(trace, problem);
+}
+
+bool trace_add_search(struct trace *trace, const struct trace_search_row *row,
+                      struct problem *problem) {
+    enum { RANKS = 7 };
+    struct table *table = &trace->tables[TABLE_SEARCH];
+    FAULT_UNLESS(table->num_columns > RANKS, "a search row in a trace without a search");
+    const struct column *column = &table->columns[RANKS];
+    int32_t *ranks = (int32_t *)(void *)(column->rows + table->num_rows * column->row_bytes);
+    for (size_t i = 0; i < trace->num_modules; ++i)
+        ranks[i] = (int32_t)row->ranks[i];
+    const uint64_t step = row->step;
+    const void *values[] = {&step,
+                            &row->time,
+                            row->selection,
+                            row->logits,
+                            row->hypergradient,
+                            &row->loss_train,
+                            &row->loss_validation,
+                            NULL /* ranks are there already */};
+    return add_row(trace, TABLE_SEARCH, values, problem);
+}
+
+bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,
+                       struct problem *problem) {
+    const uint64_t step = row->step;
+    const void *values[] = {&step, &row->time, &row->loss_train, &row->learning_rate,
+                            &row->gradient_norm};
+    return add_row(trace, TABLE_RETRAIN, values, problem);
+}
+
+bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row *row,
+                          struct problem *problem) {
+    const uint64_t step = row->step;
+    const void *values[] = {&step, &row->time, &row->loss, &row->score};
+    return add_row(trace, TABLE_EVALUATION, values, problem);
+}
+
+bool trace_close(struct trace **trace_pointer, struct problem *problem) {
+    struct trace *trace = *trace_pointer;
+    if (trace == NULL)
+        return true;
+    const bool is_written = trace_flush(trace, problem);
+    const bool is_closed = h5file_close(&trace->file, problem);
+    for (int name = 0; name < NUM_TABLES; ++name)
+        for (size_t i = 0; i < trace->tables[name].num_columns; ++i)
+            memory_free(trace->tables[name].columns[i].rows);
+    memory_free(trace);
+    *trace_pointer = NULL;
+    return is_written && is_closed;
+}
