@@ -1,65 +1,88 @@
 # autolora: AutoLoRA for CPU clusters. `make demo` and `make check` do everything, `make help` lists the rest.
 
-# ---- what a cluster's administrator may set: make VAR=... (or export VAR), seen with `make info` ----
-CC          = mpicc
-MPIRUN      = mpirun
-PKG_CONFIG  = pkg-config
-PYTHON      = python3
-# The processor to compile for: a name of gcc's -march. Nodes that differ from the login node want their own.
-ARCH        = native
-OPT         = -O3
-MULTIARCH  := $(shell $(CC) -print-multiarch 2>/dev/null || gcc -print-multiarch 2>/dev/null)
+# ---- settings: make VAR=..., kept with make configure VAR=..., seen with make info ----
+-include build/config.mk
+# VAR from the command line, from build/config.mk or from the environment, else what the command prints.
+found = $(if $(filter undefined,$(origin $1)),$(eval $1 := $$(shell ($2) 2>/dev/null)))
 
-MPI_CFLAGS  ?=
-HDF5_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags hdf5-openmpi 2>/dev/null || $(PKG_CONFIG) --cflags hdf5 2>/dev/null)
-HDF5_LIBS   ?= $(shell $(PKG_CONFIG) --libs hdf5-openmpi 2>/dev/null || $(PKG_CONFIG) --libs hdf5 2>/dev/null)
-CJSON_CFLAGS ?= $(patsubst %/cjson,%,$(shell $(PKG_CONFIG) --cflags libcjson 2>/dev/null))
-CJSON_LIBS  ?= $(shell $(PKG_CONFIG) --libs libcjson 2>/dev/null)
-UTF8_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libutf8proc 2>/dev/null)
-UTF8_LIBS   ?= $(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null)
+# From the environment CC would be anything; the MPI wrapper is meant.
+ifneq ($(filter default environment,$(origin CC)),)
+CC = mpicc
+endif
+MPIRUN       ?= mpirun
+MPIRUN_FLAGS ?= --oversubscribe --bind-to none
+PKG_CONFIG   ?= pkg-config
+PYTHON       ?= python3
+# The processor to compile for: a name of gcc's -march. Nodes that differ from the login node want their own.
+ARCH         ?= native
+OPT          ?= -O3
+# Compilers other than MPI's wrapper.
+MPI_CFLAGS   ?=
+MPI_LIBS     ?=
+$(call found,HDF5_CFLAGS,$(PKG_CONFIG) --cflags hdf5-openmpi || $(PKG_CONFIG) --cflags hdf5)
+$(call found,HDF5_LIBS,$(PKG_CONFIG) --libs hdf5-openmpi || $(PKG_CONFIG) --libs hdf5)
+$(call found,CJSON_CFLAGS,$(PKG_CONFIG) --cflags libcjson | sed 's:/cjson *$$::')
+$(call found,CJSON_LIBS,$(PKG_CONFIG) --libs libcjson)
+$(call found,UTF8_CFLAGS,$(PKG_CONFIG) --cflags libutf8proc)
+$(call found,UTF8_LIBS,$(PKG_CONFIG) --libs libutf8proc)
+$(call found,CMOCKA_CFLAGS,$(PKG_CONFIG) --cflags cmocka)
+$(call found,CMOCKA_LIBS,$(PKG_CONFIG) --libs cmocka)
 # The one BLAS. It stands before ScaLAPACK and LAPACK on the link line, so that their products come from it too;
 # `autolora info` prints the library that was really loaded.
+$(call found,MULTIARCH,$(CC) -print-multiarch || gcc -print-multiarch)
 BLIS_INCLUDE ?= /usr/include/$(MULTIARCH)/blis-openmp
-BLIS_LIBDIR ?= /usr/lib/$(MULTIARCH)/blis-openmp
-BLIS_CFLAGS ?= -isystem $(BLIS_INCLUDE)
-BLIS_LIBS   ?= -L$(BLIS_LIBDIR) -Wl,-rpath,$(BLIS_LIBDIR) -lblis
+BLIS_LIBDIR  ?= /usr/lib/$(MULTIARCH)/blis-openmp
+BLIS_CFLAGS  ?= -isystem $(BLIS_INCLUDE)
+BLIS_LIBS    ?= -L$(BLIS_LIBDIR) -lblis
 SCALAPACK_LIBS ?= -lscalapack-openmpi -llapack
-CMOCKA_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
-CMOCKA_LIBS ?= $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
+# Folder with glue/, ner/ and nlg/, for `make check-peers`.
+DATA         ?= ../shared/data
+MODEL        ?= inputs/models/all-MiniLM-L6-v2
+# More for both runs of the demonstration: make demo DEMO_ARGS='--set task.limit_train=500'
+DEMO_ARGS    ?=
+
+SETTINGS = CC MPIRUN MPIRUN_FLAGS PYTHON ARCH OPT MPI_CFLAGS MPI_LIBS HDF5_CFLAGS HDF5_LIBS CJSON_CFLAGS CJSON_LIBS \
+           UTF8_CFLAGS UTF8_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA MODEL
 
 # ---- build ----
-V ?= 0
-Q  = $(if $(filter 0,$(V)),@)
-say = $(if $(filter 0,$(V)),@printf '%-6s %s\n' '$(1)' '$(2)')
 SANITIZE ?= 0
 ifeq ($(SANITIZE),1)
 BUILD    = build/sanitize
 BIN      = build/sanitize/bin
-override OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+override OPT = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 WARNINGS = -Wall -Wextra
 else
 BUILD    = build/release
 BIN      = bin
 endif
-
 WARNINGS ?= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
-VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+
+comma   := ,
 CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(WARNINGS)
 CPPFLAGS = -Iinclude $(MPI_CFLAGS) $(HDF5_CFLAGS) $(CJSON_CFLAGS) $(UTF8_CFLAGS) $(BLIS_CFLAGS)
-LDLIBS   = $(BLIS_LIBS) $(SCALAPACK_LIBS) $(HDF5_LIBS) $(CJSON_LIBS) $(UTF8_LIBS) -ldl -lm
+LIBS     = $(BLIS_LIBS) $(SCALAPACK_LIBS) $(HDF5_LIBS) $(CJSON_LIBS) $(UTF8_LIBS) $(MPI_LIBS) -ldl -lm
+# A library is loaded from where it was linked.
+LDLIBS   = $(LIBS) $(patsubst -L%,-Wl$(comma)-rpath$(comma)%,$(filter -L%,$(LIBS)))
+VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 
 SOURCES  = $(sort $(wildcard src/*.c src/*/*.c))
 OBJECTS  = $(SOURCES:src/%.c=$(BUILD)/%.o)
 LIBRARY  = $(BUILD)/libautolora.a
-UNIT     = $(sort $(wildcard tests/unit/test_*.c))
-UNIT_BIN = $(UNIT:tests/unit/%.c=$(BUILD)/tests/%)
+UNITS    = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+TOOLS    = $(patsubst tests/tools/%.c,$(BUILD)/tools/%,$(sort $(wildcard tests/tools/*.c)))
 
-.PHONY: all help setup demo demo-run check check-run check-peers info format format-check lint clean base-model
+V ?= 0
+Q  = $(if $(filter 0,$(V)),@)
+say = $(if $(filter 0,$(V)),@printf '%-5s %s\n' '$(1)' '$(2)')
+quoted = '$(subst ','\'',$1)'
+# A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
+AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+.PHONY: all tests help setup probe configure base-model demo check check-run check-peers info clean format format-check lint force
 .DELETE_ON_ERROR:
-all: $(BIN)/autolora
-
-help: ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+.SECONDARY:
+all: $(BIN)/autolora ## the program
+tests: all $(UNITS) $(TOOLS)
 
 $(BIN)/autolora: $(BUILD)/main.o $(LIBRARY)
 	@mkdir -p $(@D)
@@ -71,33 +94,85 @@ $(LIBRARY): $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
 
-# What the objects depend on besides their sources: the flags, kept in a file that changes only when they do.
-FLAGS = $(CC) $(CFLAGS) $(CPPFLAGS) $(LDLIBS)
-$(BUILD)/flags: force
-	@mkdir -p $(@D); printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
-$(BUILD)/version: force
-	@mkdir -p $(@D); printf '%s\n' '$(VERSION)' | cmp -s - $@ || printf '%s\n' '$(VERSION)' > $@
-.PHONY: force
-$(BUILD)/cmd_info.o $(BUILD)/train/result.o: $(BUILD)/version
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter cmd_info.o,$*.o),-DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAGS='"$(OPT) -march=$(ARCH)"') -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(DEFINES) -MMD -MP -c -o $@ $<
 
-# ---- tests ----
-$(BUILD)/tests/%: tests/unit/%.c $(LIBRARY)
+$(BUILD)/tests/%: tests/unit/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(CPPFLAGS) -Itests/unit $(CMOCKA_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $(filter %.c,$^) $(LIBRARY) $(LDLIBS) $(CMOCKA_LIBS)
+	$(Q)$(CC) $(CPPFLAGS) -Itests/unit $(CMOCKA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIBRARY) $(LDLIBS) $(CMOCKA_LIBS)
 
--include $(OBJECTS:.o=.d) $(UNIT_BIN:=.d)
+$(BUILD)/tools/%: tests/tools/%.c $(LIBRARY) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIBRARY) $(LDLIBS)
+
+# What objects depend on besides their sources, in files that change only when the text does.
+define keep
+@mkdir -p $(@D)
+@printf '%s\n' $(call quoted,$1) | cmp -s - $@ || printf '%s\n' $(call quoted,$1) > $@
+endef
+$(BUILD)/flags: force
+	$(call keep,$(CC) $(CPPFLAGS) $(CFLAGS) $(LDLIBS))
+$(BUILD)/version: force
+	$(call keep,$(VERSION))
+$(BUILD)/cmd_info.o: $(BUILD)/version
+$(BUILD)/cmd_info.o: DEFINES = -DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAGS='"$(OPT) -march=$(ARCH)"'
+
+-include $(OBJECTS:.o=.d) $(UNITS:=.d) $(TOOLS:=.d)
+
+# ---- set-up ----
+setup: ## install what is missing (Debian, as root or with sudo), else say what is missing
+	+@MAKE='$(MAKE)' sh jobs/setup/packages.sh
+probe: # names what is missing, for packages.sh
+	@$(foreach v,$(SETTINGS) CPPFLAGS LDLIBS,$v=$(call quoted,$($v))) sh jobs/setup/probe.sh $(NEEDS)
+configure: ## keep this command line's settings in build/config.mk: make configure HDF5_LIBS=...
+	@mkdir -p build
+	@printf '%s\n' $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$(call quoted,$v = $(value $v)))) > build/config.mk
+	@cat build/config.mk
+base-model: ## fetch the default base model into inputs/models
+	@PYTHON='$(PYTHON)' sh jobs/setup/base-model.sh '$(MODEL)'
+
+# ---- the two commands ----
+demo: setup ## search and retrain on the demonstration data, beside uniform LoRA, on 2 MPI ranks
+	$(AGAIN) all
+	$(AGAIN) base-model
+	@AUTOLORA='$(BIN)/autolora' PYTHON='$(PYTHON)' MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' bash jobs/demo.sh $(DEMO_ARGS)
+check: setup ## every test; SANITIZE=1: under address and undefined-behaviour sanitizers
+	$(AGAIN) tests
+	$(AGAIN) base-model
+	$(AGAIN) check-run
+check-run:
+	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/run.py --build $(BUILD) --bin $(BIN) $(TEST_ARGS)
+check-peers: ## make the reference data again and compare with PyTorch and transformers (downloads about 3 GB)
+	$(AGAIN) setup NEEDS=venv
+	$(AGAIN) tests
+	$(AGAIN) base-model
+	@PYTHON='$(PYTHON)' MODEL='$(MODEL)' DATA='$(DATA)' bash jobs/setup/check-peers.sh $(BUILD)/tools
 
 # ---- housekeeping ----
+help: ## this list
+	@sed -nE 's/^([a-z-]+|print-%):.*## /\1\t/p' Makefile | sed 's/print-%/print-VAR/' | expand -t 14
+info: ## what was found: settings, versions, libraries really loaded
+	@$(foreach v,$(SETTINGS) SANITIZE BUILD BIN VERSION,printf '%-15s %s\n' '$v' $(call quoted,$($v));)
+	@echo; $(CC) --version 2>&1 | head -1; $(MPIRUN) --version 2>&1 | head -1; $(PYTHON) --version 2>&1; $(MAKE) --version | head -1
+	@echo; if test -x $(BIN)/autolora; then $(BIN)/autolora info; else echo "$(BIN)/autolora is not built (make)"; fi
 print-%: ## the value of a variable: make print-LDLIBS
-	@echo '$*=$($*)'
-clean: ## remove what make built (models and results stay)
-	rm -rf build bin
+	@printf '%s\n' $(call quoted,$* = $($*))
+clean: ## remove what make built; models, results, settings and the environment of check-peers stay
+	rm -rf build/release build/sanitize build/probe bin
+C_FILES = $(sort $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/*/*.c tests/*/*.h))
 format: ## clang-format over the C files
-	clang-format -i $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/unit/*.c tests/unit/*.h)
-format-check:
-	clang-format --dry-run -Werror $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/unit/*.c tests/unit/*.h)
+	clang-format -i $(C_FILES)
+format-check: ## fail where make format would change something
+	clang-format --dry-run -Werror $(C_FILES)
+lint: ## cppcheck and clang-tidy, where they are installed
+	@if command -v cppcheck > /dev/null; then \
+	    cppcheck -q -j$$(nproc) --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
+	        --suppress=missingIncludeSystem -Iinclude src; else echo 'cppcheck is not installed'; fi
+	@if command -v clang-tidy > /dev/null; then printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -n 8 clang-tidy --quiet \
+	    --warnings-as-errors='*' --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions' -- \
+	    $(CPPFLAGS) $(shell $(CC) --showme:compile 2>/dev/null) -std=c11 -D_GNU_SOURCE -fopenmp; \
+	    else echo 'clang-tidy is not installed'; fi
