@@ -7,8 +7,7 @@
 
 #include <stdbool.h>
 
-/* As gemm (math/gemm.h), for operands whose rows or columns are contiguous. The choice between the
- * two ways depends on the shape alone. */
+/* As gemm (math/gemm.h). The choice between the two ways depends on shapes and strides alone. */
 void small_product(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
                    size_t c_stride);
 

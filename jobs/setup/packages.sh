@@ -49,35 +49,37 @@ What the compiler said is in build/probe/*.log; make info prints the present val
 END
 }
 
-missing=$(list_missing)
-[ -n "$missing" ] || exit 0
+install_packages() { # PACKAGES
+    echo "installing: $1"
+    mkdir -p build/probe
+    install="$root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
+    [ -n "$is_updated" ] || $install update > /dev/null ||
+        echo "autolora: apt-get update failed, trying with the old package lists" >&2
+    is_updated=yes
+    # Always with pkg-config, which tells the Makefile where the libraries are.
+    $install install -y --no-install-recommends $1 pkg-config ca-certificates > build/probe/apt.log 2>&1 || {
+        echo "autolora: apt-get install failed:" >&2
+        tail -20 build/probe/apt.log >&2
+        exit 1
+    }
+}
 
-if [ "$missing" = link ]; then
-    echo "autolora: every library is there, but the program does not link, or sgemm_ does not come from BLIS:" >&2
-    cat build/probe/all.log >&2
-    exit 1
-fi
-
-packages=$(echo "$missing" | packages_for)
 root=
 [ "$(id -u)" = 0 ] || root="sudo -n"
-if ! command -v apt-get > /dev/null || ! $root true 2> /dev/null; then
-    explain "$missing" "$packages" >&2
-    exit 1
-fi
-
-# Always with pkg-config, which tells the Makefile where the libraries are.
-echo "installing: $packages"
-install="$root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
-$install update > /dev/null || echo "autolora: apt-get update failed, trying with the old package lists" >&2
-$install install -y --no-install-recommends $packages pkg-config ca-certificates > build/probe/apt.log 2>&1 || {
-    echo "autolora: apt-get install failed:" >&2
-    tail -20 build/probe/apt.log >&2
-    exit 1
-}
-
-missing=$(list_missing)
-[ -z "$missing" ] || {
-    explain "$missing" "$(echo "$missing" | packages_for)" >&2
-    exit 1
-}
+is_updated=
+before=
+while missing=$(list_missing) && [ -n "$missing" ]; do
+    if [ "$missing" = link ]; then
+        echo "autolora: every library is there, but the program does not link, or sgemm_ does not come from BLIS:" >&2
+        cat build/probe/all.log >&2
+        exit 1
+    fi
+    packages=$(echo "$missing" | packages_for)
+    # What one round brings may show what else is missing (pip needs Python); the same again is a failure.
+    if [ "$missing" = "$before" ] || ! command -v apt-get > /dev/null || ! $root true 2> /dev/null; then
+        explain "$missing" "$packages" >&2
+        exit 1
+    fi
+    install_packages "$packages"
+    before=$missing
+done

@@ -9,9 +9,10 @@
  * (the end of the file), heaps, nodes of the chunk index from the root down, and object headers
  * (the extents of datasets).
  *
- * Each block is one pwrite; a process killed between two of them leaves some datasets longer than
- * others, and each of them readable. A failed write stops all writing; HDF5 is told that all is
- * well, see h5driver.h. */
+ * Each block is one pwrite within one page of memory, because SIGKILL ends a write that spans pages
+ * between two of them. A process killed between two blocks leaves some datasets longer than others,
+ * and each of them readable. A failed write stops all writing; HDF5 is told that all is well, see
+ * h5driver.h. */
 #include "io/h5driver.h"
 
 #include "base/memory.h"
@@ -30,7 +31,7 @@
 #define DRIVER_VERSION
 #endif
 
-enum { ERROR_TEXT_BYTES = 256, MANY_METADATA_BLOCKS = 64 };
+enum { ERROR_TEXT_BYTES = 256, MANY_METADATA_BLOCKS = 64, PAGE_BYTES = 4096 };
 
 /* A metadata block that waits for the flush. */
 struct waiting_block {
@@ -231,9 +232,20 @@ static herr_t driver_close(H5FD_t *base) {
 
 static herr_t driver_query(const H5FD_t *base, unsigned long *flags) {
     (void)base;
-    *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_AGGREGATE_SMALLDATA |
-             H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;
+    *flags = H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;
     return 0;
+}
+
+/* A metadata block that would cross the end of a page begins at the next one. */
+static haddr_t driver_allocate(H5FD_t *base, H5FD_mem_t type, hid_t transfer, hsize_t size) {
+    (void)transfer;
+    struct h5driver *driver = driver_from(base);
+    haddr_t address = driver->end_of_allocation;
+    const hsize_t used = address % PAGE_BYTES;
+    if (type != H5FD_MEM_DRAW && used + size > PAGE_BYTES)
+        address += PAGE_BYTES - used;
+    driver->end_of_allocation = address + size;
+    return address;
 }
 
 static haddr_t driver_get_eoa(const H5FD_t *base, H5FD_mem_t type) {
@@ -332,6 +344,7 @@ static const H5FD_class_t driver_class = {
     .open = driver_open,
     .close = driver_close,
     .query = driver_query,
+    .alloc = driver_allocate,
     .get_eoa = driver_get_eoa,
     .set_eoa = driver_set_eoa,
     .get_eof = driver_get_eof,

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { WRITTEN_OUT_FLOPS = 24 * 24 * 32 };
+enum { WRITTEN_OUT_PRODUCTS = 24 * 24 * 32 };
 
 /* c_ij (+)= scale a_i . b_j: rows of a and columns of b are contiguous. */
 static void rows_by_columns(float scale, struct matrix a, struct matrix b, bool accumulate,
@@ -42,10 +42,11 @@ static void rows_by_rows(float scale, struct matrix a, struct matrix b, bool acc
 
 void small_product(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
                    size_t c_stride) {
-    if (a.rows * a.columns * b.columns > WRITTEN_OUT_FLOPS)
-        gemm_serial(scale, a, b, accumulate, c, c_stride);
-    else if (b.column_stride == 1)
+    const bool is_small = a.rows * a.columns * b.columns <= WRITTEN_OUT_PRODUCTS;
+    if (is_small && b.column_stride == 1)
         rows_by_rows(scale, a, b, accumulate, c, c_stride);
-    else
+    else if (is_small && a.column_stride == 1 && b.row_stride == 1)
         rows_by_columns(scale, a, b, accumulate, c, c_stride);
+    else
+        gemm_serial(scale, a, b, accumulate, c, c_stride);
 }
