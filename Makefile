@@ -37,12 +37,12 @@ BLIS_LIBS    ?= -L$(BLIS_LIBDIR) -lblis
 SCALAPACK_LIBS ?= -lscalapack-openmpi -llapack
 # Folder with glue/, ner/ and nlg/, for `make check-peers`.
 DATA         ?= ../shared/data
-MODEL        ?= inputs/models/all-MiniLM-L6-v2
 # More for both runs of the demonstration: make demo DEMO_ARGS='--set task.limit_train=500'
 DEMO_ARGS    ?=
 
 SETTINGS = CC MPIRUN MPIRUN_FLAGS PYTHON ARCH OPT MPI_CFLAGS MPI_LIBS HDF5_CFLAGS HDF5_LIBS CJSON_CFLAGS CJSON_LIBS \
-           UTF8_CFLAGS UTF8_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA MODEL
+           UTF8_CFLAGS UTF8_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA
+MODEL    = inputs/models/all-MiniLM-L6-v2
 
 # ---- build ----
 SANITIZE ?= 0
@@ -127,7 +127,7 @@ $(BUILD)/cmd_info.o: DEFINES = -DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAG
 setup: ## install what is missing (Debian, as root or with sudo), else say what is missing
 	+@MAKE='$(MAKE)' sh jobs/setup/packages.sh
 probe: # names what is missing, for packages.sh
-	@$(foreach v,$(SETTINGS) CPPFLAGS LDLIBS,$v=$(call quoted,$($v))) sh jobs/setup/probe.sh $(NEEDS)
+	@$(foreach v,$(SETTINGS) CPPFLAGS LDLIBS MODEL,$v=$(call quoted,$($v))) sh jobs/setup/probe.sh $(NEEDS)
 configure: ## keep this command line's settings in build/config.mk: make configure HDF5_LIBS=...
 	@mkdir -p build
 	@printf '%s\n' $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$(call quoted,$v = $(value $v)))) > build/config.mk

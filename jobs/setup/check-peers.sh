@@ -1,55 +1,78 @@
 #!/usr/bin/env bash
-# The program beside PyTorch, transformers and tokenizers: makes the stored reference data again and compares,
-# then compares live. Arguments: the folder of the compiled tests/tools. Settings: PYTHON, MODEL, DATA.
-set -euo pipefail
+# make check-peers: makes the environment of tests/peers/requirements.txt under build/peers, then makes the reference
+# data again and compares the program with PyTorch, transformers, tokenizers and seqeval on real text. What needs the
+# files in $DATA is skipped where they are absent. The last line is `N passed, N failed, N skipped`.
+#
+#   jobs/setup/check-peers.sh TOOLS            the folder of the compiled tests/tools
+set -uo pipefail
+
 tools=$1
+python=${PYTHON:-python3}
+model=${MODEL:-inputs/models/all-MiniLM-L6-v2}
+data=${DATA:-../shared/data}
+requirements=tests/peers/requirements.txt
 environment=build/peers
-wanted=$(sha256sum tests/peers/requirements.txt)
-passed=0 failed=0 skipped=0
+stamp=$environment/requirements.sha256
+peer=$environment/bin/python
 
-if [ "$(cat "$environment/complete" 2> /dev/null)" != "$wanted" ]; then
-    echo "making a virtual environment in $environment (several GB)"
+make_environment() {
+    sha256sum --check --status "$stamp" 2> /dev/null && "$peer" -c '' && return
+    echo "installing PyTorch and others into $environment (5 GB)"
     rm -rf "$environment"
-    "${PYTHON:-python3}" -m venv "$environment"
-    "$environment/bin/pip" install -q --disable-pip-version-check -r tests/peers/requirements.txt
-    echo "$wanted" > "$environment/complete"
-fi
-python=$environment/bin/python
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+    "$python" -m venv "$environment" &&
+        "$peer" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r "$requirements" &&
+        sha256sum "$requirements" > "$stamp"
+}
 
-check() { # NAME COMMAND...
-    local name=$1
+passed=0 failed=0 skipped=0
+compare() { # NAME COMMAND...
+    local name=$1 start=$SECONDS
     shift
-    echo "== $name"
+    echo "---- $name"
     if "$@"; then
         passed=$((passed + 1))
+        echo "pass  $((SECONDS - start)) s  $name"
     else
         failed=$((failed + 1))
-        echo "FAIL: $name"
+        echo "FAIL  $((SECONDS - start)) s  $name"
+    fi
+}
+compare_with_data() {
+    if [ -d "$data" ]; then
+        compare "$@"
+    else
+        skipped=$((skipped + 1))
+        echo "skip  $1: no folder $data (make check-peers DATA=...)"
     fi
 }
 
-skip() { # NAME REASON
-    echo "== $1: skipped, $2"
-    skipped=$((skipped + 1))
+make_environment || {
+    echo "The Python packages of $requirements could not be installed (is the network there?)." >&2
+    exit 1
+}
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
+# The tools are started without mpirun.
+export OMP_NUM_THREADS=1
+
+compare "reference data" "$peer" tests/oracle/make_fixtures.py --check tests/fixtures
+compare "tokenizer's reference data" "$peer" tests/oracle/tokenizer_fixture.py --check tests/fixtures/tokenizer
+logits() { # INPUT [KEY=VALUE]...
+    "$peer" tests/peers/test_live.py --tool "$tools/logits" "$@" "model.path=$model" "run.output_dir=$environment/logits" \
+        task.limit_train=100
+}
+dataset() {
+    "$peer" tests/peers/compare_dataset.py --driver "$tools/dump_dataset" --tokenizer "$model" "$@"
 }
 
-check "stored reference data of the models" "$python" tests/oracle/make_fixtures.py --check tests/fixtures
-check "stored reference data of the tokenizer" "$python" tests/oracle/tokenizer_fixture.py --check tests/fixtures/tokenizer
-check "logits on the demo corpus, live" "$python" tests/peers/test_live.py --tool "$tools/logits" inputs/demo.json \
-    run.output_dir=build/peers-logits task.limit_train=8
-if [ -d "$DATA" ]; then
-    check "tokenizer on all texts and all of Unicode" "$python" tests/peers/compare_tokenizer.py \
-        --model "$MODEL" --data "$DATA" --driver "$tools/tokenize"
-    check "data sets" "$python" tests/peers/compare_dataset.py --driver "$tools/dump_dataset" --tokenizer "$MODEL" \
-        --conll "$DATA"/ner/*/*.tsv --cola "$DATA"/glue/CoLA/{train,dev}.tsv --max-length 128 24
-    check "logits on NCBI-disease, live" "$python" tests/peers/test_live.py --tool "$tools/logits" \
-        inputs/ncbi-disease.json run.output_dir=build/peers-logits task.limit_dev=100 \
-        "task.data_dir=$DATA/ner/NCBI-disease-IOB"
-else
-    for name in "tokenizer on all texts" "data sets" "logits on NCBI-disease"; do
-        skip "$name" "there is no $DATA (make check-peers DATA=FOLDER with glue/ and ner/)"
-    done
-fi
+compare "logits, demonstration data" logits inputs/demo.json
+compare "dataset reader, demonstration data" dataset --cola inputs/demo
+compare_with_data "tokenizer" "$peer" tests/peers/compare_tokenizer.py --model "$model" --data "$data" \
+    --driver "$tools/tokenize"
+compare_with_data "dataset reader" dataset --conll "$data"/ner/* --cola "$data/glue/CoLA"
+compare_with_data "logits, CoLA" logits inputs/cola.json "task.data_dir=$data/glue/CoLA" task.limit_dev=200
+compare_with_data "logits, NCBI-disease" logits inputs/ncbi-disease.json "task.data_dir=$data/ner/NCBI-disease-IOB" \
+    task.limit_dev=100
+
+echo
 echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+[ "$failed" -eq 0 ]

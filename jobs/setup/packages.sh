@@ -1,85 +1,91 @@
 #!/bin/sh
-# Installs what the build needs and does not find (Debian's packages, as root or with passwordless
-# sudo); else says what is missing and how a cluster's own libraries are named. What is missing is
-# found by compiling, not by asking the package manager, so that modules and Spack count too.
+# make setup: installs what `make probe` misses, on Debian as root or with passwordless sudo; otherwise
+# says what is missing, for an administrator and for a cluster with modules or Spack. What is there
+# already, from wherever, is left alone.
 
-list_missing() {
-    if ! command -v gcc > /dev/null && ! command -v "${CC:-mpicc}" > /dev/null; then
-        echo compiler
-    fi
-    $MAKE --no-print-directory -s probe NEEDS="$NEEDS"
-}
-
-packages_for() { # names on standard input, packages on standard output
-    while read -r name; do
-        case $name in
-        compiler) echo gcc libc6-dev ;;
-        mpi) echo libopenmpi-dev openmpi-bin ;;
-        mpirun) echo openmpi-bin ;;
-        hdf5) echo libhdf5-openmpi-dev ;;
-        cjson) echo libcjson-dev ;;
-        utf8proc) echo libutf8proc-dev ;;
-        blis) echo libblis-openmp-dev ;;
-        scalapack) echo libscalapack-openmpi-dev ;;
-        lapack) echo liblapack-dev ;;
-        cmocka) echo libcmocka-dev ;;
-        python) echo python3 ;;
-        pip) echo python3-pip ;;
-        venv) echo python3-venv ;;
-        esac
-    done | tr ' ' '\n' | sort -u | tr '\n' ' '
-}
-
-explain() { # MISSING PACKAGES
-    cat << END
-autolora: missing: $(echo $1)
-
-On Debian 12 an administrator installs it with
-
-    apt-get install $2pkg-config
-
-On a cluster load the modules (or spack load) of Open MPI, HDF5, BLIS, ScaLAPACK, LAPACK, cJSON,
-utf8proc and cmocka, and say where they are, once, with
-
-    make configure CC=mpicc BLIS_INCLUDE=DIR BLIS_LIBDIR=DIR HDF5_CFLAGS=-IDIR HDF5_LIBS="-LDIR -lhdf5" \\
-        SCALAPACK_LIBS="-LDIR -lscalapack -llapack" CJSON_CFLAGS=-IDIR CJSON_LIBS="-LDIR -lcjson" \\
-        UTF8_CFLAGS=-IDIR UTF8_LIBS="-LDIR -lutf8proc" CMOCKA_CFLAGS=-IDIR CMOCKA_LIBS="-LDIR -lcmocka"
-
-What the compiler said is in build/probe/*.log; make info prints the present values.
+table() { # what probe.sh may miss | Debian packages | meaning | settings that locate it
+    cat << 'END'
+mpi      | gcc libc6-dev libopenmpi-dev openmpi-bin | C compiler mpicc of an MPI library | CC MPI_CFLAGS MPI_LIBS
+mpirun   | openmpi-bin | program that starts MPI jobs | MPIRUN MPIRUN_FLAGS
+hdf5     | pkg-config libhdf5-openmpi-dev | HDF5 1.10 or later | HDF5_CFLAGS HDF5_LIBS
+cjson    | pkg-config libcjson-dev | cJSON | CJSON_CFLAGS CJSON_LIBS
+utf8proc | pkg-config libutf8proc-dev | utf8proc | UTF8_CFLAGS UTF8_LIBS
+blis     | libblis-openmp-dev | BLIS with OpenMP | BLIS_INCLUDE BLIS_LIBDIR
+scalapack| libscalapack-openmpi-dev | ScaLAPACK | SCALAPACK_LIBS
+lapack   | liblapack-dev | LAPACK | SCALAPACK_LIBS
+cmocka   | pkg-config libcmocka-dev | cmocka, for the unit tests | CMOCKA_CFLAGS CMOCKA_LIBS
+python   | python3 | Python 3.9 or later | PYTHON
+pip      | python3-pip | pip of that Python, to fetch the base model | PYTHON
+venv     | python3-venv | venv of that Python, for make check-peers | PYTHON
+blas     | | BLIS as the BLAS of ScaLAPACK and LAPACK | BLIS_LIBS SCALAPACK_LIBS
+all      | | libraries that work together; each alone does | all of these
 END
 }
 
-install_packages() { # PACKAGES
-    echo "installing: $1"
-    mkdir -p build/probe
-    install="$root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
-    [ -n "$is_updated" ] || $install update > /dev/null ||
-        echo "autolora: apt-get update failed, trying with the old package lists" >&2
-    is_updated=yes
-    # Always with pkg-config, which tells the Makefile where the libraries are.
-    $install install -y --no-install-recommends $1 pkg-config ca-certificates > build/probe/apt.log 2>&1 || {
-        echo "autolora: apt-get install failed:" >&2
-        tail -20 build/probe/apt.log >&2
-        exit 1
+column() { # COLUMN: of the missing lines
+    table | while IFS='|' read -r name debian meaning settings; do
+        case " $missing " in
+        *" $(echo $name) "*)
+            case $1 in
+            packages) echo $debian ;;
+            message) printf '  %-10s %-45s %s\n' $name "$(echo $meaning)" "$(echo $settings)" ;;
+            esac ;;
+        esac
+    done
+}
+
+complain() {
+    {
+        echo "Missing here, and the settings that say where it is:"
+        column message
+        case " $missing " in
+        *" mpi "*) echo "(Without an MPI compiler not all of the others can be tried.)" ;;
+        *" blas "* | *" all "*) sed 's/^/  /' build/probe/all.log ;;
+        esac
+        if [ -n "$packages" ]; then
+            echo "An administrator of a Debian 12 machine installs it with"
+            echo "  apt-get install --no-install-recommends $packages"
+        fi
+        echo "On a cluster load the modules (or spack load) of Open MPI, HDF5, BLIS, ScaLAPACK, cJSON and the others, then say"
+        echo "once where those are that pkg-config does not find, for example"
+        echo "  make configure CC=mpicc HDF5_CFLAGS=-I/.../include HDF5_LIBS='-L/.../lib -lhdf5' BLIS_INCLUDE=/.../include/blis"
+        echo "make info prints what is used, build/probe/*.log what the compiler said."
+    } >&2
+    exit 1
+}
+
+apt() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 "$@"
+}
+
+install_packages() {
+    echo "installing $packages"
+    log=build/probe/apt.log
+    if apt-cache show $packages > /dev/null 2>&1 && apt install --no-install-recommends $packages > $log 2>&1; then
+        return
+    fi
+    # Lists of packages that are not there yet, or old.
+    apt update > $log 2>&1
+    apt install --no-install-recommends $packages >> $log 2>&1 || {
+        echo "apt-get failed:" >&2
+        tail -n 20 $log >&2
+        complain
     }
 }
 
-root=
-[ "$(id -u)" = 0 ] || root="sudo -n"
-is_updated=
-before=
-while missing=$(list_missing) && [ -n "$missing" ]; do
-    if [ "$missing" = link ]; then
-        echo "autolora: every library is there, but the program does not link, or sgemm_ does not come from BLIS:" >&2
-        cat build/probe/all.log >&2
-        exit 1
-    fi
-    packages=$(echo "$missing" | packages_for)
-    # What one round brings may show what else is missing (pip needs Python); the same again is a failure.
-    if [ "$missing" = "$before" ] || ! command -v apt-get > /dev/null || ! $root true 2> /dev/null; then
-        explain "$missing" "$packages" >&2
-        exit 1
-    fi
-    install_packages "$packages"
-    before=$missing
+case ${MAKEFLAGS%% *} in
+*n*) exit 0 ;; # make -n
+esac
+if [ "$(id -u)" -eq 0 ]; then as_root=; else as_root="sudo -n"; fi
+# What one round brings can show what else is missing. A package is tried once: installed, it is no remedy.
+while :; do
+    missing=$($MAKE -s --no-print-directory probe) || exit 1
+    missing=$(echo $missing)
+    [ -n "$missing" ] || exit 0
+    packages=$(for package in $(column packages | tr ' ' '\n' | sort -u); do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2> /dev/null | grep -qx installed || echo "$package"
+    done)
+    packages=$(echo $packages)
+    [ -n "$packages" ] && command -v apt-get > /dev/null && $as_root true 2> /dev/null || complain
+    install_packages
 done

@@ -3,7 +3,6 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 
 import common
 from common import Job, Skip, cases
@@ -283,7 +282,8 @@ def test_bad_rank_files():
                          ({**good, module: -1}, [module]), ({**good, module: 1.5}, [module]),
                          ({**good, module: "8"}, [module]), ([1], ["array"])):
         path.write_text(json.dumps(ranks))
-        job_fails(job, DATA, "given.json", *words, keys={"adapter.ranks_from": str(path)})
+        job_fails(job, DATA, "given.json", *words, keys={"adapter.ranks_from": str(path)},
+                  rank_counts=(2,) if ranks is missing else (1,))
     job_fails(job, DATA, "nowhere.json", keys={"adapter.ranks_from": "nowhere.json"},
               rank_counts=ALL_RANK_COUNTS)
 
@@ -310,7 +310,7 @@ def test_file_in_place_of_the_output_directory():
     fails(job.run(2, output="out/below"), IO, "out")
 
 
-def another_user(folder):
+def another_user(folder, environment):
     """A command prefix under which the permissions of files count, and a program to start so."""
     if os.geteuid() != 0:
         return [], common.PROGRAM
@@ -318,7 +318,7 @@ def another_user(folder):
         raise Skip("root may write everywhere, and there is no setpriv")
     prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     program = shutil.copy(common.PROGRAM, folder)
-    if subprocess.run([*prefix, program, "--version"], capture_output=True, cwd="/").returncode:
+    if common.start(["--version"], prefix=prefix, program=program, environment=environment).code:
         raise Skip("another user cannot start the program here")
     return prefix, program
 
@@ -326,13 +326,13 @@ def another_user(folder):
 @cases(existing="out", new="out/below")
 def test_output_directory_not_writable(name):
     job = Job()
-    prefix, program = another_user(job.folder)
     job.output.mkdir()
     job.output.chmod(0o555)
     temporary = job.folder / "tmp"
     temporary.mkdir()
     temporary.chmod(0o777)
     environment = {"TMPDIR": str(temporary), "HOME": str(temporary)}
+    prefix, program = another_user(job.folder, environment)
     for num_ranks in ALL_RANK_COUNTS:
         outcome = job.run(num_ranks, output=name, prefix=prefix, program=program,
                           environment=environment)

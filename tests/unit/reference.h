@@ -139,9 +139,8 @@ static inline void reference_gradient(const struct reference *f, const double *x
 /* t_d_x = the derivative of the gradient when x moves along t_x and c along t_c: the first `count`
  * inputs, every stride-th. */
 static inline void reference_gradient_tangent(const struct reference *f, const double *x,
-                                              const double *t_x, const double *c,
-                                              const double *t_c, size_t count, size_t stride,
-                                              double *t_d_x) {
+                                              const double *t_x, const double *c, const double *t_c,
+                                              size_t count, size_t stride, double *t_d_x) {
     double *above = memory_allocate(f->num_inputs, sizeof *above, "reference");
     double *below = memory_allocate(f->num_inputs, sizeof *below, "reference");
     for (size_t i = 0; i < f->num_inputs; ++i) {

@@ -897,7 +897,6 @@ static void check_linear(const size_t *lengths, size_t count, size_t in, size_t 
         linear_case_open(&c, &packing, in, out, rank, variant % 2 ? 0.3f : 0, variant / 2);
         const struct subject subject = linear_subject(&c, c.tokens * in > 300 ? 7 : 1);
         check_derivatives(&subject);
-        check_threads(&subject);
         linear_case_close(&c);
     }
 }
@@ -910,6 +909,24 @@ static void test_linear(void **state) {
     check_linear((const size_t[]){2, 4}, 2, 5, 7, 0);
     check_linear((const size_t[]){5, 6}, 2, 64, 9, 4);
     check_linear((const size_t[]){1, 3}, 2, 9, 64, 3);
+}
+
+/* Ranks and widths are odd where a search chose them. */
+static void check_linear_threads(size_t tokens, size_t in, size_t out, size_t rank) {
+    const struct packing packing = packing_make(&tokens, NULL, 1);
+    struct linear_case c;
+    linear_case_open(&c, &packing, in, out, rank, 0.3f, true);
+    const struct subject subject = linear_subject(&c, 1);
+    check_threads(&subject);
+    linear_case_close(&c);
+}
+
+static void test_linear_is_the_same_for_any_number_of_threads(void **state) {
+    (void)state;
+    check_linear_threads(64, 24, 32, 4);
+    check_linear_threads(40, 64, 64, 8);
+    check_linear_threads(64, 24, 32, 3);
+    check_linear_threads(64, 24, 9, 1);
 }
 
 static void test_linear_without_input_tangent(void **state) {
@@ -937,7 +954,8 @@ static void linear_cotangents(const struct linear_case *c, const struct given *g
                               float *t_d_q) {
     const size_t rank = c->linear.adapter.rank, tokens = c->tokens;
     float *factors = linear_factors(c, given->x), *direction = linear_factors(c, given->t_x);
-    float *h = reference_values(tokens * rank, 1, 30), *t_h = reference_values(tokens * rank, 1, 31);
+    float *h = reference_values(tokens * rank, 1, 30),
+          *t_h = reference_values(tokens * rank, 1, 31);
     float *q = reference_values(2 * SELECTION_GAP + rank, 1, 32);
     struct linear_scratch scratch = linear_room(c);
     const struct point point = {factors, q};
@@ -1020,12 +1038,11 @@ static void view_free(struct matrix *view) {
 }
 
 /* Error bound of a sum of n products in any order: (n + 3) 2^-24 sum |a b|. */
-static void check_element(struct matrix a, struct matrix b, float scale, double before,
-                          float value, size_t i, size_t j) {
+static void check_element(struct matrix a, struct matrix b, float scale, double before, float value,
+                          size_t i, size_t j) {
     double sum = before, size = fabs(before);
     for (size_t l = 0; l < a.columns; ++l) {
-        const double term =
-            (double)scale * reference_element(a, i, l) * reference_element(b, l, j);
+        const double term = (double)scale * reference_element(a, i, l) * reference_element(b, l, j);
         sum += term;
         size += fabs(term);
     }
@@ -1062,8 +1079,8 @@ static void check_views(product_function *product, size_t rows, size_t inner, si
 }
 
 static const size_t SHAPES[][3] = {
-    {1, 1, 1},   {1, 7, 1},   {7, 1, 7},    {1, 64, 3},   {64, 1, 2},    {7, 7, 7},
-    {64, 7, 64}, {5, 0, 4},   {0, 3, 4},    {3, 4, 0},    {33, 64, 8},   {17, 64, 17},
+    {1, 1, 1},    {1, 7, 1},    {7, 1, 7},    {1, 64, 3},   {64, 1, 2},  {7, 7, 7},
+    {64, 7, 64},  {5, 0, 4},    {0, 3, 4},    {3, 4, 0},    {33, 64, 8}, {17, 64, 17},
     {16, 64, 16}, {24, 24, 32}, {24, 25, 32}, {40, 40, 40}, {48, 8, 48}, {49, 8, 49},
 };
 enum { NUM_SHAPES = sizeof SHAPES / sizeof *SHAPES };
@@ -1157,7 +1174,7 @@ static void test_exp_outside_its_range(void **state) {
 
 static void test_normal_distribution(void **state) {
     (void)state;
-    double absolute = 0, relative = 0, density_error = 0;
+    double absolute = 0, relative = 0, density_error = 0, units = 0;
     for (int i = -1300000; i <= 1300000; ++i) {
         const float u = (float)i * 1e-5f;
         const float density = normal_density(u);
@@ -1167,14 +1184,16 @@ static void test_normal_distribution(void **state) {
         absolute = fmax(absolute, error);
         if (fabsf(u) <= 4) {
             relative = fmax(relative, error / exact);
+            units = fmax(units, distance(normal_distribution(u, density), exact));
             density_error = fmax(density_error, fabs((double)density / exact_density - 1));
         }
     }
-    print_message("normal distribution: absolute %.3g, relative up to 4: %.3g, density %.3g\n",
-                  absolute, relative, density_error);
-    assert_true(absolute < 1e-7);
-    assert_true(relative < 2e-6);
-    assert_true(density_error < 2e-6);
+    print_message("normal distribution: absolute %.3g, relative up to 4: %.3g (%.1f units in the "
+                  "last place); density %.3g\n",
+                  absolute, relative, units, density_error);
+    assert_true(absolute < 3e-7);
+    assert_true(relative < 1e-6);
+    assert_true(density_error < 1e-6);
 }
 
 static void test_normal_distribution_far_out(void **state) {
@@ -1202,6 +1221,7 @@ int main(void) {
         KERNEL_TEST(test_attention_dropout_has_the_right_rate),
         KERNEL_TEST(test_attention_is_independent_of_packing),
         KERNEL_TEST(test_linear),
+        KERNEL_TEST(test_linear_is_the_same_for_any_number_of_threads),
         KERNEL_TEST(test_linear_without_input_tangent),
         KERNEL_TEST(test_linear_adds_to_the_input_cotangent_or_leaves_it_out),
         KERNEL_TEST(test_gemm),

@@ -1,0 +1,257 @@
+"""What a run leaves behind, and that it can be had again."""
+import json
+
+import common
+from common import Job, assert_same, cases
+
+SEARCH = ("step", "time", "selection", "logits", "hypergradient", "loss_train",
+          "loss_validation", "ranks")
+RETRAIN = ("step", "time", "loss_train", "learning_rate", "gradient_norm")
+EVALUATION = ("step", "time", "loss", "score")
+RETRAINING = ("/modules", "/retrain", "/evaluation")
+MODULES = [f"bert.encoder.layer.{block}.attention.self.{name}"
+           for block in range(3) for name in ("query", "value")]
+PER_RANK = 24 + 24  # parameters of a module for each of its ranks
+LIVELY = {"adapter.rank": 8, "search.steps": 12, "search.selection_lr": 0.2,
+          "optimizer.lr": 0.05}
+
+
+def test_result_file():
+    results = Job(keys=LIVELY).results(2)
+    result = results.result
+    for key in ("metrics", "metric_name", "score", "ranks", "mean_rank", "trainable_parameters",
+                "search", "retrain", "peak_memory_bytes_per_rank", "provenance"):
+        assert key in result, key
+    assert result["metric_name"] == "matthews_correlation"
+    assert result["score"] == result["metrics"]["dev"]["matthews_correlation"]
+    assert list(result["ranks"]) == MODULES
+    assert result["ranks"] == results.ranks
+    assert abs(result["mean_rank"] - sum(results.ranks.values()) / 6) < 1e-9
+    head = 2 * 24 + 2
+    assert result["trainable_parameters"] == PER_RANK * sum(results.ranks.values()) + head
+    for phase, steps in (("search", 12), ("retrain", 4)):
+        assert result[phase]["iterations"] == steps
+        assert result[phase]["tokens"] > 0 and result[phase]["seconds"] > 0
+    assert result["search"]["train_examples"] + result["search"]["validation_examples"] == 48
+    assert len(result["peak_memory_bytes_per_rank"]) == 2
+    assert all(size > 1 << 20 for size in result["peak_memory_bytes_per_rank"])
+    assert result["provenance"]["mpi_ranks"] == 2
+
+
+@cases(sequence="cola", token="ner")
+def test_trace(task):
+    job = Job(task)
+    results = job.results()
+    blocks = {"cola": 3, "ner": 2}[task]
+    modules, components, steps = 2 * blocks, 4, 4
+    expected = {f"/search/{name}": (steps,) for name in SEARCH}
+    expected.update({f"/search/{name}": (steps, modules, components)
+                     for name in ("selection", "logits", "hypergradient")})
+    expected["/search/ranks"] = (steps, modules)
+    expected.update({f"/retrain/{name}": (steps,) for name in RETRAIN})
+    trace = results.trace
+    assert set(trace) == {*expected, "/modules", *(f"/evaluation/{name}" for name in EVALUATION)}
+    for path, shape in expected.items():
+        assert trace[path].shape == shape, (path, trace[path].shape)
+        assert {"units", "description"} <= set(trace[path].attributes), path
+    for name in ("selection", "logits", "hypergradient"):
+        assert trace[f"/search/{name}"].type == "float4"
+    names = [text.strip('"') for text in trace["/modules"].texts]
+    assert names == list(results.ranks) and len(names) == modules
+    assert trace["/search/step"].numbers == [1, 2, 3, 4]
+    assert trace["/retrain/step"].numbers == [1, 2, 3, 4]
+    assert trace["/search/ranks"].numbers[-modules:] == list(results.ranks.values())
+    selection = trace["/search/selection"].numbers
+    for first in range(0, len(selection), components):
+        assert abs(sum(selection[first:first + components]) - 1) < 1e-5
+    times = trace["/search/time"].numbers + trace["/retrain/time"].numbers
+    assert times == sorted(times) and times[0] >= 0
+    assert abs(trace["/evaluation/score"].numbers[-1] - results.result["score"]) < 1e-12
+    assert results.attributes["input"].strip() == (job.output / "input.json").read_text().strip()
+    assert json.loads(results.attributes["provenance"])["mpi_ranks"] == 1
+
+
+def test_sparse_trace():
+    results = Job(keys={"output.trace_every": 3, "search.steps": 8}).results()
+    assert results.trace["/search/step"].numbers == [3, 6, 8]  # the last one always
+
+
+def test_progress():
+    job = Job(keys={"output.report_seconds": 0})
+    results = job.results(2)
+    text = (job.output / "progress.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert text.endswith("\n")
+    assert [(line["phase"], line["step"]) for line in lines] == (
+        [("search", step) for step in (1, 2, 3, 4)] + [("retrain", step) for step in (1, 2, 3, 4)])
+    for line in lines:
+        assert {"num_steps", "seconds", "loss_train", "tokens_per_second", "seconds_left"} <= set(line)
+    assert lines[-1]["matthews_correlation"] == results.result["score"]
+    assert results.outcome.out.count("search  step") == 4
+
+
+def test_terminal():
+    results = Job(keys=LIVELY).results(2)
+    out, err = results.outcome.out, results.outcome.err
+    assert "\r" not in out and "\x1b" not in out
+    assert err == "", err
+    assert out.count("search  step") == 1, "one line in 5 seconds, and the last"
+    table = out[out.index("\nranks\n"):].splitlines()[2:]
+    assert table[0].split() == ["layer", "query", "value"]
+    numbers = [int(word) for line in table[1:4] for word in line.split()[1:] if word.isdigit()]
+    assert numbers == list(results.ranks.values()), table
+    for text in ("matthews_correlation", "accuracy", "trainable parameters", str(results.folder)):
+        assert text in out, text
+
+
+def test_input_can_be_fed_back():
+    """Numbers to the last bit: 0.1 + 0.2 is not 0.3."""
+    job = Job(keys={"adapter.dropout": 0.1, "optimizer.lr": 0.1 + 0.2})
+    first = job.results(output="first")
+    again = job.folder / "again"
+    outcome = common.start(["run", job.output / "input.json", "--set", f"run.output_dir={again}"])
+    assert outcome.code == 0, outcome
+    assert_same(common.Results(again, outcome), first, "fed back")
+    assert json.loads((first.folder / "input.json").read_text())["optimizer"]["lr"] == 0.1 + 0.2
+    texts = [(folder / "input.json").read_text() for folder in (first.folder, again)]
+    assert texts[1].replace(str(again), str(first.folder)) == texts[0]
+
+
+def test_overrides_on_the_command_line():
+    job = Job()
+    outcome = common.start(["run", job.write(), "--set", "search.steps=2",
+                            "--set=adapter.targets=[\"key\"]", "--set", "run.name=2024"], 2)
+    assert outcome.code == 0, outcome
+    results = common.Results(job.output, outcome)
+    assert results.result["search"]["iterations"] == 2
+    assert all(name.endswith("attention.self.key") for name in results.ranks)
+    assert results.result["name"] == "2024"
+
+
+def test_seeds():
+    job = Job(keys={"adapter.dropout": 0.1})
+    first, second = job.results(2, output="first"), job.results(2, output="second")
+    assert_same(second, first, "the same seed")
+    other = job.results(2, {"run.seed": 2}, output="other")
+    for path in ("/search/loss_train", "/search/selection", "/retrain/loss_train"):
+        assert other.trace[path].texts != first.trace[path].texts, path
+
+
+def test_results_replace_those_of_an_earlier_run():
+    job = Job()
+    first = job.results()
+    second = job.results(2, {"run.seed": 2, "search.steps": 2})
+    assert second.trace["/search/step"].shape == (2,)
+    assert second.result["search"]["iterations"] == 2
+    assert first.result["retrain"] != second.result["retrain"]
+
+
+# ---- ranks ----
+
+
+def test_search_tells_modules_apart():
+    results = Job(keys=LIVELY).results()
+    assert "warning" not in results.outcome.out + json.dumps(results.result), results.outcome
+    assert len(set(results.ranks.values())) > 1
+    assert all(1 <= rank <= 8 for rank in results.ranks.values())
+    assert results.result["search"]["largest_movement"] > 0.01
+    assert results.result["search"]["mean_entropy"] < results.result["search"]["uniform_entropy"]
+
+
+def test_search_that_did_nothing():
+    results = Job(keys={"search.selection_lr": 1e-12}).results(2)
+    assert "warning: no selection variable moved" in results.outcome.out
+    assert "search.selection_lr" in results.result["search"]["warning"]
+    assert set(results.ranks.values()) == {4}, "k equal values count as k"
+
+
+def test_plain_lora():
+    results = Job(keys={"adapter.method": "lora", "adapter.rank": 3}).results(2)
+    assert results.ranks == {name: 3 for name in MODULES}
+    assert "search" not in results.result
+    assert not any(path.startswith("/search") for path in results.trace)
+    assert results.result["adapter_parameters"] == 6 * 3 * PER_RANK
+
+
+def test_plain_lora_of_a_mean_rank():
+    results = Job(keys={"adapter.method": "lora", "adapter.mean_rank": 2.5}).results()
+    assert list(results.ranks.values()) == [3, 3, 3, 2, 2, 2]
+
+
+def test_given_ranks_reproduce_the_retraining():
+    job = Job(keys={**LIVELY, "adapter.dropout": 0.1})
+    searched = job.results(output="searched")
+    ranks = str(job.output / "ranks.json")
+    given = job.results(2, {"adapter.ranks_from": ranks}, output="given")
+    assert given.ranks_bytes == searched.ranks_bytes
+    assert given.result["metrics"] == searched.result["metrics"]
+    assert "search" not in given.result
+    assert_same(given, searched, "given ranks", RETRAINING)
+
+
+def test_given_ranks_from_the_output_directory():
+    """The file that a run is given must not be lost to that run."""
+    job = Job(keys={"adapter.method": "lora"})
+    first = job.results()
+    keys = {"adapter.ranks_from": str(job.output / "ranks.json")}
+    assert job.results(2, keys).ranks_bytes == first.ranks_bytes
+
+
+def test_rank_zero():
+    job = Job()
+    path = job.folder / "ranks.json"
+    ranks = dict(zip(MODULES, (0, 2, 0, 0, 5, 1)))
+    path.write_text(json.dumps(ranks))
+    keys = {"adapter.ranks_from": str(path)}
+    alone = job.results(1, keys, output="alone")
+    assert alone.ranks == ranks
+    assert alone.result["adapter_parameters"] == 8 * PER_RANK
+    assert_same(job.results(3, keys, output="three"), alone, "3 ranks")
+    path.write_text(json.dumps(dict.fromkeys(MODULES, 0)))
+    assert job.results(2, keys, output="none").result["adapter_parameters"] == 0
+
+
+# ---- data ----
+
+
+def test_test_split():
+    job = Job()
+    common.write_cola(job.data / "test.tsv", 10, seed=3)
+    results = job.results(2, {"task.test_file": "test.tsv"})
+    assert set(results.result["metrics"]) == {"dev", "test"}
+    assert results.result["data"]["test"]["examples"] == 10
+
+
+def test_own_validation_file():
+    job = Job()
+    common.write_cola(job.data / "mine.tsv", 10, seed=3)
+    results = job.results(2, {"search.validation_file": "mine.tsv"})
+    assert results.result["search"]["train_examples"] == 48
+    assert results.result["search"]["validation_examples"] == 10
+
+
+def test_limits():
+    results = Job().results(1, {"task.limit_train": 20, "task.limit_dev": 5})
+    assert results.result["data"]["train"]["examples"] == 20
+    assert results.result["data"]["dev"]["examples"] == 5
+
+
+def test_token_metrics():
+    results = Job("ner", keys={"optimizer.lr": 0.05, "retrain.steps": 60}).results(2)
+    assert results.result["metric_name"] == "f1"
+    metrics = results.result["metrics"]["dev"]
+    assert {"f1", "precision", "recall", "accuracy"} <= set(metrics)
+    assert metrics["f1"] > 0.5, "the entities are marked by their first letters"
+
+
+@cases(f16="bert-f16", bf16="bert-bf16")
+def test_half_precision_checkpoints(fixture):
+    job = Job("cola", fixture=fixture)
+    assert_same(job.results(2, output="two"), job.results(1, output="alone"), "2 ranks")
+
+
+def test_other_words_for_the_same_model():
+    """The two-block checkpoint has no prefix and old names of LayerNorm; names in results are full."""
+    assert list(Job("ner").results().ranks) == [
+        f"bert.encoder.layer.{block}.attention.self.{name}"
+        for block in range(2) for name in ("query", "value")]

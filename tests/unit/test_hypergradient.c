@@ -1,0 +1,491 @@
+/* The pipeline in one process and the hypergradient against PyTorch's double backward: all
+ * constraints, recipes and second-order terms, the batches cut into 1, 2 and 3 microbatches; and,
+ * with dropout, the passes against differences of the loss. */
+#include "train/hypergradient.h"
+
+#include "base/random.h"
+#include "fixture.h"
+#include "model/selection.h"
+#include "reference.h"
+#include "train/pipeline.h"
+
+#include <mpi.h>
+
+enum { LARGEST_COUNT = 3, NUM_KINDS = 3 };
+static const char *const CONSTRAINTS[] = {"softmax", "sigmoid", "none"};
+static const char *const RECIPES[] = {"paper", "reference"};
+static const char *const KINDS[] = {
+    [HYPERGRADIENT_EXACT] = "exact",
+    [HYPERGRADIENT_FINITE_DIFFERENCE] = "finite_difference",
+    [HYPERGRADIENT_FIRST_ORDER] = "first_order",
+};
+static const double TOLERANCES[] = {
+    [HYPERGRADIENT_EXACT] = 1e-3,
+    [HYPERGRADIENT_FINITE_DIFFERENCE] = 2e-2,
+    [HYPERGRADIENT_FIRST_ORDER] = 1e-3,
+};
+
+/* ---- a model of one stage, and the fixture's batches ---- */
+
+struct setup {
+    struct fixture fixture;
+    size_t num_modules, size; /* size: of the selection */
+    size_t *ranks;
+    float *scales;
+    struct stage *stage;
+    float *factors, *logits, *selection;
+    struct dataset train, validation;
+};
+
+static struct dataset dataset_of(const struct fixture *fixture, const char *name) {
+    struct fixture_batch batch = fixture_batch(fixture, name);
+    const struct microbatch *all = &batch.microbatch;
+    struct dataset dataset = {
+        .kind = fixture->is_token_task ? TASK_TOKEN_CLASSIFICATION : TASK_SEQUENCE_CLASSIFICATION,
+        .num_examples = all->num_sequences,
+        .offsets = batch.offsets,
+        .token_ids = batch.token_ids,
+        .type_ids = batch.type_ids,
+        .labels = batch.labels,
+        .longest = all->longest,
+    };
+    memory_free(batch.pair_offsets);
+    memory_free(batch.samples);
+    return dataset;
+}
+
+static struct stage_options stage_options_of(const struct setup *setup, float dropout) {
+    const struct fixture *fixture = &setup->fixture;
+    const bool all = fixture->is_token_task;
+    struct stage_options options = {
+        .architecture = fixture->architecture,
+        .adapters =
+            {
+                .is_target = {true, all, true, all, all, all},
+                .ranks = setup->ranks,
+                .scales = setup->scales,
+                .dropout = dropout,
+                .num_components = fixture->k,
+            },
+        .head_kind =
+            fixture->is_token_task ? HEAD_TOKEN_CLASSIFICATION : HEAD_SEQUENCE_CLASSIFICATION,
+        .num_labels = fixture->num_labels,
+        .num_blocks = fixture->architecture.num_blocks,
+        .has_embedding = true,
+        .has_task_head = true,
+        .seed = 7,
+    };
+    options.architecture.hidden_dropout = dropout;
+    options.architecture.attention_dropout = dropout;
+    return options;
+}
+
+static void load_factors(struct setup *setup) {
+    const struct parameter_table *table = &setup->stage->factors;
+    setup->factors = memory_allocate(table->size, sizeof(float), "factors");
+    for (size_t i = 0; i < table->count; ++i)
+        fixture_factor(&setup->fixture, &table->entries[i], "parameters.", setup->factors);
+}
+
+static struct setup setup_open(const char *folder, float dropout) {
+    struct setup setup = {.fixture = fixture_open(folder)};
+    const struct fixture *fixture = &setup.fixture;
+    setup.num_modules = json_count(json_get(fixture->description, "modules"));
+    setup.size = setup.num_modules * fixture->k;
+    setup.ranks = memory_allocate(setup.num_modules, sizeof *setup.ranks, "ranks");
+    setup.scales = memory_allocate(setup.num_modules, sizeof *setup.scales, "scales");
+    for (size_t m = 0; m < setup.num_modules; ++m) {
+        setup.ranks[m] = fixture->k;
+        setup.scales[m] = (float)fixture->lora_alpha / (float)fixture->k;
+    }
+    const struct stage_options options = stage_options_of(&setup, dropout);
+    setup.stage = stage_create(&options);
+    fixture_load_stage(fixture, setup.stage);
+    load_factors(&setup);
+    setup.logits = fixture_modules(fixture, "parameters.selection_logits.");
+    setup.selection = memory_allocate(setup.size, sizeof(float), "selection");
+    setup.train = dataset_of(fixture, "train");
+    setup.validation = dataset_of(fixture, "validation");
+    return setup;
+}
+
+static void setup_close(struct setup *setup) {
+    stage_destroy(&setup->stage);
+    dataset_free(&setup->train);
+    dataset_free(&setup->validation);
+    memory_free(setup->ranks);
+    memory_free(setup->scales);
+    memory_free(setup->factors);
+    memory_free(setup->logits);
+    memory_free(setup->selection);
+    fixture_close(&setup->fixture);
+}
+
+/* The whole dataset as one batch of `count` microbatches. */
+static struct batch *batch_of(const struct dataset *dataset, size_t count, bool has_dropout) {
+    const size_t tokens = dataset->offsets[dataset->num_examples];
+    const size_t microbatch_tokens = (tokens + count - 1) / count;
+    struct batch *batch = batch_create(dataset->num_examples, dataset->longest, microbatch_tokens);
+    uint32_t examples[16];
+    for (uint32_t i = 0; i < dataset->num_examples; ++i)
+        examples[i] = i;
+    batch_fill(batch, dataset, examples, dataset->num_examples, 5, has_dropout);
+    assert_int_equal(batch->num_microbatches, count);
+    return batch;
+}
+
+static struct pipeline *pipeline_of(const struct setup *setup) {
+    const struct comm comm = comm_of(MPI_COMM_WORLD);
+    const size_t examples = setup->train.num_examples, longest = setup->train.longest;
+    const struct pipeline_options options = {
+        .capacity = batch_capacity(
+            examples, longest > setup->validation.longest ? longest : setup->validation.longest,
+            setup->train.offsets[examples]),
+        .largest_count = LARGEST_COUNT,
+        .keeps_tangents = true,
+        .num_threads = 8,
+    };
+    return pipeline_create(&comm, setup->stage, &options);
+}
+
+static struct gradient gradient_make(const struct setup *setup) {
+    return (struct gradient){
+        reference_filled(setup->stage->factors.size, NAN),
+        reference_filled(setup->size, NAN),
+    };
+}
+
+static void gradient_free(struct gradient *gradient) {
+    memory_free(gradient->factors);
+    memory_free(gradient->selection);
+}
+
+/* ---- against PyTorch ---- */
+
+struct problem_at { /* one constraint, one way to cut the batches */
+    struct setup *setup;
+    enum selection_constraint constraint;
+    struct pipeline *pipeline;
+    struct batch *train, *validation;
+    float *lookahead;
+};
+
+/* W' = W - eta grad W; checks loss and gradients on the way. */
+static void take_lookahead(const struct problem_at *at) {
+    const struct setup *setup = at->setup;
+    const char *name = CONSTRAINTS[at->constraint];
+    struct gradient gradient = gradient_make(setup);
+    const struct point point = {setup->factors, setup->selection};
+    const float loss = (float)pipeline_gradient(at->pipeline, &point, at->train, true, &gradient);
+    assert_close(&loss, fixture_tensor(&setup->fixture, NULL, "%s.train.loss", name), 1, 1e-5,
+                 "loss");
+    char *prefix = memory_format("%s.train.grad.", name);
+    float *expected = fixture_factors(&setup->fixture, &setup->stage->factors, prefix);
+    assert_close(gradient.factors, expected, setup->stage->factors.size, 1e-4, prefix);
+    for (size_t i = 0; i < setup->stage->factors.size; ++i)
+        at->lookahead[i] = setup->factors[i] - (float)setup->fixture.eta * gradient.factors[i];
+    memory_free(expected);
+    memory_free(prefix);
+    gradient_free(&gradient);
+}
+
+static struct hypergradient_request request_of(const struct problem_at *at,
+                                               enum search_recipe recipe) {
+    const bool is_paper = recipe == RECIPE_PAPER;
+    return (struct hypergradient_request){
+        .lookahead = at->lookahead,
+        .point = is_paper ? at->setup->factors : at->lookahead,
+        .selection = at->setup->selection,
+        .coefficient = is_paper ? at->setup->fixture.eta : 1,
+        .train = at->train,
+        .validation = at->validation,
+    };
+}
+
+static void check_kind(const struct problem_at *at, enum search_recipe recipe,
+                       enum hypergradient_kind kind) {
+    const struct setup *setup = at->setup;
+    struct hypergradient *h = hypergradient_create(at->pipeline, kind, (int)at->constraint);
+    struct hypergradient_request request = request_of(at, recipe);
+    char *prefix = memory_format("hypergradient.%s.%s.%s.", CONSTRAINTS[at->constraint],
+                                 RECIPES[recipe], KINDS[kind]);
+    float *expected = fixture_modules(&setup->fixture, prefix);
+    float *d_logits = reference_filled(setup->size, NAN);
+    const double loss = hypergradient_compute(h, &request, d_logits);
+    assert_close(d_logits, expected, setup->size, TOLERANCES[kind], prefix);
+    const struct point lookahead = {at->lookahead, setup->selection};
+    assert_true(loss == pipeline_evaluate(at->pipeline, &lookahead, at->validation, NULL, NULL));
+    memory_free(d_logits);
+    memory_free(expected);
+    memory_free(prefix);
+    hypergradient_destroy(&h);
+}
+
+static struct problem_at problem_open(struct setup *setup, enum selection_constraint constraint,
+                                      size_t count, bool has_dropout) {
+    selection_forward(constraint, setup->logits, setup->num_modules, setup->fixture.k,
+                      setup->selection);
+    return (struct problem_at){
+        .setup = setup,
+        .constraint = constraint,
+        .pipeline = pipeline_of(setup),
+        .train = batch_of(&setup->train, count, has_dropout),
+        .validation = batch_of(&setup->validation, count, has_dropout),
+        .lookahead = reference_filled(setup->stage->factors.size, NAN),
+    };
+}
+
+static void problem_close(struct problem_at *at) {
+    pipeline_destroy(&at->pipeline);
+    batch_destroy(&at->train);
+    batch_destroy(&at->validation);
+    memory_free(at->lookahead);
+}
+
+static void check_fixture(const char *folder) {
+    struct setup setup = setup_open(folder, 0);
+    for (int constraint = 0; constraint < 3; ++constraint)
+        for (size_t count = 1; count <= LARGEST_COUNT; ++count) {
+            struct problem_at at =
+                problem_open(&setup, (enum selection_constraint)constraint, count, false);
+            take_lookahead(&at);
+            for (int recipe = 0; recipe < 2; ++recipe)
+                for (int kind = 0; kind < NUM_KINDS; ++kind)
+                    check_kind(&at, (enum search_recipe)recipe, (enum hypergradient_kind)kind);
+            problem_close(&at);
+        }
+    setup_close(&setup);
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
+static void test_sequence_classification(void **state) {
+    (void)state;
+    check_fixture("bert-sequence");
+}
+
+static void test_token_classification(void **state) {
+    (void)state;
+    check_fixture("bert-token");
+}
+
+/* What was kept by the look-ahead's own pass need not be computed again. */
+static void test_kept_pass(void **state) {
+    (void)state;
+    struct setup setup = setup_open("bert-sequence", 0);
+    struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, 2, false);
+    struct hypergradient *h = hypergradient_create(at.pipeline, HYPERGRADIENT_EXACT, 0);
+    float *fresh = reference_filled(setup.size, NAN), *kept = reference_filled(setup.size, NAN);
+    take_lookahead(&at);
+    struct hypergradient_request request = request_of(&at, RECIPE_PAPER);
+    request.is_kept = true;
+    hypergradient_compute(h, &request, kept);
+    request.is_kept = false;
+    hypergradient_compute(h, &request, fresh);
+    assert_same_bits(kept, fresh, setup.size, "hypergradient", "kept");
+    memory_free(fresh);
+    memory_free(kept);
+    hypergradient_destroy(&h);
+    problem_close(&at);
+    setup_close(&setup);
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
+/* ---- the pipeline ---- */
+
+static double norm_of(const float *values, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i)
+        sum += (double)values[i] * (double)values[i];
+    return sqrt(sum);
+}
+
+static void test_norm(void **state) {
+    (void)state;
+    struct setup setup = setup_open("bert-token", 0);
+    struct pipeline *pipeline = pipeline_of(&setup);
+    const size_t size = setup.stage->factors.size;
+    const double expected = norm_of(setup.factors, size);
+    assert_true(fabs(pipeline_norm(pipeline, setup.factors) / expected - 1) < 1e-12);
+    pipeline_destroy(&pipeline);
+    setup_close(&setup);
+}
+
+struct seen {
+    size_t calls, rows, num_labels;
+    double sum;
+};
+
+static void see_logits(void *context, const struct batch *batch, size_t microbatch,
+                       const float *logits) {
+    struct seen *seen = context;
+    assert_int_equal(microbatch, seen->calls++);
+    const size_t rows = batch->microbatches[microbatch].num_sequences;
+    seen->rows += rows;
+    for (size_t i = 0; i < rows * seen->num_labels; ++i)
+        seen->sum += (double)logits[i];
+}
+
+static void test_evaluation_shows_all_logits(void **state) {
+    (void)state;
+    struct setup setup = setup_open("bert-sequence", 0);
+    struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, 3, false);
+    const struct point point = {setup.factors, setup.selection};
+    struct seen seen = {.num_labels = setup.fixture.num_labels};
+    const float loss =
+        (float)pipeline_evaluate(at.pipeline, &point, at.validation, see_logits, &seen);
+    assert_close(&loss, fixture_tensor(&setup.fixture, NULL, "softmax.validation.loss"), 1, 1e-5,
+                 "validation loss");
+    size_t count;
+    const float *logits = fixture_tensor(&setup.fixture, &count, "softmax.validation.logits");
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i)
+        sum += (double)logits[i];
+    assert_int_equal(seen.calls, 3);
+    assert_int_equal(seen.rows, setup.validation.num_examples);
+    assert_true(fabs(seen.sum - sum) < 1e-4);
+    problem_close(&at);
+    setup_close(&setup);
+}
+
+/* ---- with dropout ---- */
+
+/* The loss at factors + step * direction, q + step * d_q. */
+static double loss_at(const struct problem_at *at, const float *direction, const float *d_q,
+                      float step) {
+    const struct setup *setup = at->setup;
+    const size_t size = setup->stage->factors.size;
+    float *factors = reference_filled(size, 0), *q = reference_filled(setup->size, 0);
+    for (size_t i = 0; i < size; ++i)
+        factors[i] = setup->factors[i] + step * direction[i];
+    for (size_t i = 0; i < setup->size; ++i)
+        q[i] = setup->selection[i] + step * d_q[i];
+    const struct point point = {factors, q};
+    const double loss = pipeline_evaluate(at->pipeline, &point, at->train, NULL, NULL);
+    memory_free(factors);
+    memory_free(q);
+    return loss;
+}
+
+static double dot(const float *a, const float *b, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The gradient moves the loss as it says: along itself, entry of the table by entry. */
+static void check_gradient_by_differences(const struct problem_at *at) {
+    const struct setup *setup = at->setup;
+    const struct parameter_table *table = &setup->stage->factors;
+    struct gradient gradient = gradient_make(setup);
+    float *direction = reference_filled(table->size, 0), *d_q = reference_filled(setup->size, 0);
+    const struct point point = {setup->factors, setup->selection};
+    pipeline_gradient(at->pipeline, &point, at->train, false, &gradient);
+    for (size_t e = 0; e <= table->count; ++e) {
+        const bool is_factor = e < table->count;
+        const size_t begin = is_factor ? table->entries[e].offset : 0;
+        const size_t count =
+            is_factor ? table->entries[e].rows * table->entries[e].columns : setup->size;
+        const float *part = is_factor ? gradient.factors + begin : gradient.selection;
+        float *moved = is_factor ? direction + begin : d_q;
+        const double norm = norm_of(part, count);
+        for (size_t i = 0; i < count; ++i)
+            moved[i] = (float)((double)part[i] / norm);
+        const float step = 1e-2f;
+        const double slope =
+            (loss_at(at, direction, d_q, step) - loss_at(at, direction, d_q, -step)) /
+            (2 * (double)step);
+        if (!(fabs(slope - norm) < 1e-2 * norm + 2e-5))
+            fail_msg("%s: slope %g, gradient %g", is_factor ? table->entries[e].name : "q", slope,
+                     norm);
+        memset(moved, 0, count * sizeof *moved);
+    }
+    memory_free(direction);
+    memory_free(d_q);
+    gradient_free(&gradient);
+}
+
+/* d (d loss / d q) along `direction` by a difference of the gradient. */
+static void selection_gradient_at(const struct problem_at *at, const float *direction, float step,
+                                  float *d_selection) {
+    const size_t size = at->setup->stage->factors.size;
+    struct gradient gradient = gradient_make(at->setup);
+    float *factors = reference_filled(size, 0);
+    for (size_t i = 0; i < size; ++i)
+        factors[i] = at->setup->factors[i] + step * direction[i];
+    const struct point point = {factors, at->setup->selection};
+    pipeline_gradient(at->pipeline, &point, at->train, false, &gradient);
+    memcpy(d_selection, gradient.selection, at->setup->size * sizeof *d_selection);
+    memory_free(factors);
+    gradient_free(&gradient);
+}
+
+static void check_tangent_by_differences(const struct problem_at *at) {
+    const struct setup *setup = at->setup;
+    const float step = 5e-3f;
+    float *direction = reference_values(setup->stage->factors.size, 0.3f, 8);
+    float *above = reference_filled(setup->size, 0), *below = reference_filled(setup->size, 0);
+    float *tangent = reference_filled(setup->size, NAN);
+    double *expected = memory_allocate(setup->size, sizeof *expected, "expected");
+    selection_gradient_at(at, direction, step, above);
+    selection_gradient_at(at, direction, -step, below);
+    for (size_t i = 0; i < setup->size; ++i)
+        expected[i] = ((double)above[i] - (double)below[i]) / (2 * (double)step);
+    struct gradient gradient = gradient_make(setup);
+    const struct point point = {setup->factors, setup->selection};
+    pipeline_gradient(at->pipeline, &point, at->train, true, &gradient);
+    pipeline_tangent(at->pipeline, &point, direction, at->train, tangent);
+    assert_near(tangent, expected, setup->size, 1, 1e-2, "dropout", "tangent");
+    gradient_free(&gradient);
+    memory_free(direction);
+    memory_free(above);
+    memory_free(below);
+    memory_free(tangent);
+    memory_free(expected);
+}
+
+static void check_dropout(const char *folder) {
+    struct setup setup = setup_open(folder, 0.2f);
+    double losses[LARGEST_COUNT];
+    for (size_t count = 1; count <= LARGEST_COUNT; ++count) {
+        struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, count, true);
+        const struct point point = {setup.factors, setup.selection};
+        losses[count - 1] = pipeline_evaluate(at.pipeline, &point, at.train, NULL, NULL);
+        check_gradient_by_differences(&at);
+        check_tangent_by_differences(&at);
+        problem_close(&at);
+    }
+    /* the same masks, however the batch is cut; and there are masks */
+    const double plain = (double)*fixture_tensor(&setup.fixture, NULL, "softmax.train.loss");
+    assert_true(fabs(losses[0] - plain) > 1e-3);
+    for (size_t i = 1; i < LARGEST_COUNT; ++i)
+        assert_true(fabs(losses[i] / losses[0] - 1) < 1e-5);
+    setup_close(&setup);
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
+static void test_dropout_sequence_classification(void **state) {
+    (void)state;
+    check_dropout("bert-sequence");
+}
+
+static void test_dropout_token_classification(void **state) {
+    (void)state;
+    check_dropout("bert-token");
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sequence_classification),
+        cmocka_unit_test(test_token_classification),
+        cmocka_unit_test(test_kept_pass),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_evaluation_shows_all_logits),
+        cmocka_unit_test(test_dropout_sequence_classification),
+        cmocka_unit_test(test_dropout_token_classification),
+    };
+    MPI_Init(&argc, &argv);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    MPI_Finalize();
+    return failed;
+}
