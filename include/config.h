@@ -26,7 +26,7 @@ struct model_options {
 };
 
 struct task_options {
-    int kind; /* enum task_kind, io/dataset.h */
+    int kind;   /* enum task_kind, io/dataset.h */
     char *name; /* "cola", "ner" */
     char *data_dir;
     char *train_file, *dev_file, *test_file; /* within data_dir; "": the task's usual names */
@@ -35,9 +35,10 @@ struct task_options {
 };
 
 struct method_options { /* section "adapter" */
-    int method; /* enum adapter_method */
-    size_t rank; /* k in the search; the uniform lora_rank of method lora */
-    double mean_rank; /* lora: spread round(mean_rank * modules) evenly over the modules; 0: use rank */
+    int method;         /* enum adapter_method */
+    size_t rank;        /* k in the search; the uniform lora_rank of method lora */
+    double mean_rank;   /* lora: spread round(mean_rank * modules) evenly over the modules; 0: use
+                           rank */
     double alpha;
     bool is_target[NUM_PROJECTIONS]; /* key "targets": a list of projection names */
     double dropout;
@@ -49,13 +50,14 @@ struct parallel_options {
     size_t microbatch_tokens;
     size_t *layout; /* blocks of each stage; NULL: balanced */
     size_t num_layout;
-    size_t threads; /* OpenMP threads a rank; 0: from the environment and the cores this rank may use */
+    size_t threads; /* OpenMP threads a rank; 0: from the environment and the cores this rank may
+                       use */
 };
 
 struct output_options {
-    size_t trace_every;        /* iterations a row */
-    double report_seconds;     /* least time between two progress lines on the terminal */
-    double flush_seconds;      /* the trace is flushed at least this often */
+    size_t trace_every;    /* iterations a row */
+    double report_seconds; /* least time between two progress lines on the terminal */
+    double flush_seconds;  /* the trace is flushed at least this often */
 };
 
 struct config {
@@ -70,9 +72,10 @@ struct config {
     struct output_options output;
 };
 
-/* Reads input text (`what` names it in messages) with `overrides` ("key.path=value": the value is JSON, or else a
- * string) applied. All mistakes are listed together, one a line, with their paths: EXIT_USAGE. The result
- * depends on the arguments alone, so that all ranks that parse the same text agree. */
+/* Reads input text (`what` names it in messages) with `overrides` ("key.path=value": the value is
+ * JSON, or else a string) applied. All mistakes are listed together, one a line, with their paths:
+ * EXIT_USAGE. The result depends on the arguments alone, so that all ranks that parse the same text
+ * agree. */
 bool config_parse(struct config *config, const char *text, size_t length, const char *what,
                   const char *const *overrides, size_t num_overrides, struct problem *problem);
 void config_free(struct config *config);
@@ -83,8 +86,8 @@ char *config_print(const struct config *config);
 /* Every key as a Markdown table, section by section: type, default, range, meaning. */
 void config_print_keys(FILE *stream);
 
-/* Reads config.json of a pretrained model (BERT family). EXIT_DATA on what is missing, mistyped or not
- * supported (model_type, hidden_act, position_embedding_type), naming the key. */
+/* Reads config.json of a pretrained model (BERT family). EXIT_DATA on what is missing, mistyped or
+ * not supported (model_type, hidden_act, position_embedding_type), naming the key. */
 bool config_read_architecture(const char *model_directory, struct architecture *architecture,
                               struct problem *problem);
 

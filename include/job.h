@@ -1,5 +1,5 @@
-/* A job: everything that is fixed before training starts. Read on rank 0, shared, checked, and the frozen model
- * mapped by the stages that need it. */
+/* A job: everything that is fixed before training starts. Read on rank 0, shared, checked, and the
+ * frozen model mapped by the stages that need it. */
 #ifndef AUTOLORA_JOB_H
 #define AUTOLORA_JOB_H
 
@@ -14,7 +14,7 @@
 struct job {
     struct comm comm;
     struct config config;
-    char *input_text;   /* effective input, JSON */
+    char *input_text; /* effective input, JSON */
     char *output_dir;
     struct architecture architecture;
     struct label_set labels;
@@ -29,15 +29,16 @@ struct job {
     bool is_thread_count_cut; /* asked for more threads than the cores this rank may use */
 };
 
-/* Reads the input file and all it names. False and a problem, the same on every rank. Collective. Call
- * job_close in any case. */
-bool job_open(struct job *job, MPI_Comm world, const char *input_path,
-              const char *const *overrides, size_t num_overrides, struct problem *problem);
+/* Reads the input file and all it names. False and a problem, the same on every rank. Collective.
+ * Call job_close in any case. */
+bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
+              size_t num_overrides, struct problem *problem);
 void job_close(struct job *job);
 
-/* This rank's stage with its frozen weights. ranks [num_modules]; lora_scale of a module is alpha / divisor, where divisor
- * is its rank, or fixed_divisor unless that is 0. num_components: selection variables a module, 0 in the retraining.
- * NULL and a problem, the same on every rank. Collective. */
+/* This rank's stage with its frozen weights. ranks [num_modules]; lora_scale of a module is alpha /
+ * divisor, where divisor is its rank, or fixed_divisor unless that is 0. num_components: selection
+ * variables a module, 0 in the retraining. NULL and a problem, the same on every rank. Collective.
+ */
 struct stage *job_create_stage(const struct job *job, const size_t *ranks, size_t fixed_divisor,
                                size_t num_components, struct problem *problem);
 

@@ -1,4 +1,5 @@
-/* What a run leaves behind: result.json, ranks.json, and what it says on the terminal. Rank 0 only. */
+/* What a run leaves behind: result.json, ranks.json, and what it says on the terminal. Rank 0 only.
+ */
 #ifndef AUTOLORA_RESULTS_H
 #define AUTOLORA_RESULTS_H
 
@@ -8,19 +9,20 @@
 
 struct run_results {
     const struct job *job;
-    const size_t *ranks; /* [num_modules] of the trained adapters */
-    const struct search_result *search;   /* NULL: there was no search */
+    const size_t *ranks;                /* [num_modules] of the trained adapters */
+    const struct search_result *search; /* NULL: there was no search */
     const struct retrain_result *retrain;
     size_t adapter_parameters, head_parameters;
     const size_t *peak_memory; /* [ranks] bytes */
-    double seconds; /* whole run */
-    const char *warning; /* NULL: none */
+    double seconds;            /* whole run */
+    const char *warning;       /* NULL: none */
 };
 
 /* {"module": rank, ...} as JSON text; free with memory_free. */
 char *results_ranks_text(const struct job *job, const size_t *ranks);
 
-/* Reads such a file for the modules of this job: each exactly once, whole numbers from 0. EXIT_DATA otherwise. */
+/* Reads such a file for the modules of this job: each exactly once, whole numbers from 0. EXIT_DATA
+ * otherwise. */
 bool results_read_ranks(const struct job *job, const char *path, size_t *ranks,
                         struct problem *problem);
 

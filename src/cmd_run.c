@@ -176,19 +176,25 @@ static bool search_ranks(struct run *run, struct problem *problem) {
     return true;
 }
 
-static bool find_ranks(struct run *run, struct problem *problem) {
+/* Before the old results are removed: a ranks.json of this very directory may be given. */
+static bool set_first_ranks(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
     run->ranks = memory_allocate(job->num_modules, sizeof *run->ranks, "ranks");
     set_uniform_ranks(run);
-    if (*job->config.adapter.ranks_from != '\0') {
-        if (is_first(run))
-            results_read_ranks(job, job->config.adapter.ranks_from, run->ranks, problem);
-        if (!comm_agree(&job->comm, problem))
-            return false;
-        comm_broadcast(&job->comm, 0, run->ranks, job->num_modules * sizeof *run->ranks);
-    } else if (searches(run) && !search_ranks(run, problem)) {
+    if (*job->config.adapter.ranks_from == '\0')
+        return true;
+    if (is_first(run))
+        results_read_ranks(job, job->config.adapter.ranks_from, run->ranks, problem);
+    if (!comm_agree(&job->comm, problem))
         return false;
-    }
+    comm_broadcast(&job->comm, 0, run->ranks, job->num_modules * sizeof *run->ranks);
+    return true;
+}
+
+static bool find_ranks(struct run *run, struct problem *problem) {
+    const struct job *job = &run->job;
+    if (searches(run) && !search_ranks(run, problem))
+        return false;
     if (is_first(run)) {
         char *text = results_ranks_text(job, run->ranks);
         write_output(run, "ranks.json", text, problem);
@@ -219,8 +225,7 @@ static void count_parameters(struct run *run, const struct stage *stage) {
 static bool retrain_at_ranks(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
     const struct retrain_options *options = &job->config.retrain;
-    const size_t divisor =
-        options->scaling == SCALING_ALPHA_OVER_K ? job->config.adapter.rank : 0;
+    const size_t divisor = options->scaling == SCALING_ALPHA_OVER_K ? job->config.adapter.rank : 0;
     struct stage *stage = job_create_stage(job, run->ranks, divisor, 0, problem);
     if (stage == NULL)
         return false;
@@ -268,8 +273,8 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
     if (is_first(run))
         results_print_header(&run->job);
     prepare_trainer(run);
-    const bool is_good = open_outputs(run, problem) && find_ranks(run, problem) &&
-                         retrain_at_ranks(run, problem);
+    const bool is_good = set_first_ranks(run, problem) && open_outputs(run, problem) &&
+                         find_ranks(run, problem) && retrain_at_ranks(run, problem);
     struct problem closing = {0};
     const bool is_closed = close_outputs(run, &closing);
     if (is_good && !is_closed)

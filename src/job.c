@@ -1,4 +1,5 @@
-/* A job. Rank 0 reads files and everything is broadcast; only the weights are mapped by each rank itself. */
+/* A job. Rank 0 reads files and everything is broadcast; only the weights are mapped by each rank
+ * itself. */
 #include "job.h"
 
 #include "base/memory.h"
@@ -73,8 +74,7 @@ static bool read_split(const struct job *job, const struct tokenizer *tokenizer,
 }
 
 /* CoLA's public test file has no labels, so a test split is read for it only where one is named. */
-static bool read_test(struct job *job, const struct tokenizer *tokenizer,
-                      struct problem *problem) {
+static bool read_test(struct job *job, const struct tokenizer *tokenizer, struct problem *problem) {
     static const char *const names[] = {"test.tsv", "test.txt", "test.conll", NULL};
     const struct task_options *task = &job->config.task;
     char *path = task_file(task, task->test_file, names);
@@ -113,10 +113,10 @@ static bool read_data(struct job *job, struct problem *problem) {
         return false;
     bool is_good = true;
     if (tokenizer_vocabulary_size(tokenizer) > job->architecture.vocabulary_size)
-        is_good = problem_set(problem, EXIT_DATA,
-                              "%s: the tokenizer has %zu pieces, the model only %zu",
-                              job->config.model.path, tokenizer_vocabulary_size(tokenizer),
-                              job->architecture.vocabulary_size);
+        is_good =
+            problem_set(problem, EXIT_DATA, "%s: the tokenizer has %zu pieces, the model only %zu",
+                        job->config.model.path, tokenizer_vocabulary_size(tokenizer),
+                        job->architecture.vocabulary_size);
     if (task->kind == TASK_SEQUENCE_CLASSIFICATION) {
         label_set_add(&job->labels, "0");
         label_set_add(&job->labels, "1");
@@ -162,7 +162,8 @@ static bool share_data(struct job *job, struct problem *problem) {
     return true;
 }
 
-/* Costs in products per token: the head works on one token a sequence or is small, the embedding looks up. */
+/* Costs in products per token: the head works on one token a sequence or is small, the embedding
+ * looks up. */
 static bool place_stages(struct job *job, struct problem *problem) {
     const struct parallel_options *parallel = &job->config.parallel;
     const size_t stages = (size_t)job->comm.size, blocks = job->architecture.num_blocks;
@@ -199,8 +200,9 @@ static int allowed_cores(void) {
                                                        : (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* Threads: what was asked for, but not more than the cores this rank may use (mpirun binds each rank of a small job to
- * one core; more threads there are several times slower than one). Without a wish, this rank's share of the node. */
+/* Threads: what was asked for, but not more than the cores this rank may use (mpirun binds each
+ * rank of a small job to one core; more threads there are several times slower than one). Without a
+ * wish, this rank's share of the node. */
 static void choose_threads(struct job *job) {
     const int cores = allowed_cores(), online = (int)sysconf(_SC_NPROCESSORS_ONLN);
     const char *variable = getenv("OMP_NUM_THREADS");
@@ -222,8 +224,8 @@ static void open_weights(struct job *job, struct problem *problem) {
     memory_free(path);
 }
 
-bool job_open(struct job *job, MPI_Comm world, const char *input_path,
-              const char *const *overrides, size_t num_overrides, struct problem *problem) {
+bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
+              size_t num_overrides, struct problem *problem) {
     *job = (struct job){.comm = comm_of(world)};
     if (!read_input(job, input_path, overrides, num_overrides, problem))
         return false;

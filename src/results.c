@@ -89,8 +89,7 @@ struct json *results_provenance(const struct job *job) {
     json_add_number(root, "threads_per_rank", job->num_threads);
     struct json *layout = json_add_array(root, "blocks_per_stage");
     for (int s = 0; s < job->comm.size; ++s)
-        json_add_number(layout, NULL,
-                        (double)(job->stage_offsets[s + 1] - job->stage_offsets[s]));
+        json_add_number(layout, NULL, (double)(job->stage_offsets[s + 1] - job->stage_offsets[s]));
     json_add_string(root, "blis", gemm_library_version());
     json_add_string(root, "blis_kernels", gemm_kernel_name());
     json_add_string(root, "hdf5", h5file_library_version());
