@@ -29,7 +29,8 @@ struct job {
     bool is_thread_count_cut; /* asked for more threads than the cores this rank may use */
 };
 
-/* Reads the input file and all it names. False and a problem, the same on every rank. Collective.
+/* Reads the input file and all it names, and makes the output directory ready: it can be written,
+ * and holds no result of an earlier run. False and a problem, the same on every rank. Collective.
  * Call job_close in any case. */
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, struct problem *problem);

@@ -9,11 +9,9 @@
 #include "results.h"
 #include "train/trainer.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 struct arguments {
     const char *input;
@@ -68,14 +66,6 @@ static void write_output(const struct run *run, const char *name, const char *te
     memory_free(path);
 }
 
-/* The results of an earlier run in the same directory must not be taken for this one's. */
-static void remove_old(const struct run *run, const char *name, struct problem *problem) {
-    char *path = file_join(run->job.output_dir, name);
-    if (unlink(path) != 0 && errno != ENOENT)
-        problem_set(problem, EXIT_IO, "%s: cannot be removed: %s", path, strerror(errno));
-    memory_free(path);
-}
-
 static bool searches(const struct run *run) {
     const struct method_options *adapter = &run->job.config.adapter;
     return adapter->method == METHOD_AUTOLORA && *adapter->ranks_from == '\0';
@@ -102,8 +92,7 @@ static void open_trace(struct run *run, struct problem *problem) {
 
 static bool open_outputs(struct run *run, struct problem *problem) {
     if (is_first(run)) {
-        remove_old(run, "result.json", problem);
-        remove_old(run, "ranks.json", problem);
+        file_remove(run->job.output_dir, "ranks.json", problem);
         write_output(run, "input.json", run->job.input_text, problem);
         char *path = file_join(run->job.output_dir, "progress.jsonl");
         if (problem->exit_code == 0)

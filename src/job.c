@@ -230,8 +230,8 @@ bool job_open(struct job *job, MPI_Comm world, const char *input_path, const cha
     if (!read_input(job, input_path, overrides, num_overrides, problem))
         return false;
     choose_threads(job);
-    if (job->comm.mpi_rank == 0)
-        file_make_directory(job->output_dir, problem);
+    if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem))
+        file_remove(job->output_dir, "result.json", problem);
     if (!comm_agree(&job->comm, problem) || !share_data(job, problem))
         return false;
     place_stages(job, problem);

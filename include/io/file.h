@@ -19,6 +19,9 @@ bool file_write_atomically(const char *path, const char *text, size_t size,
 /* Makes a directory and its parents; succeeds if it exists. Checks that it can be written. */
 bool file_make_directory(const char *path, struct problem *problem);
 
+/* Removes directory/name; succeeds if there is no such file. */
+bool file_remove(const char *directory, const char *name, struct problem *problem);
+
 bool file_exists(const char *path);
 /* directory/name; free with memory_free. */
 char *file_join(const char *directory, const char *name);

@@ -20,7 +20,8 @@ make_environment() {
     echo "installing PyTorch and others into $environment (5 GB)"
     rm -rf "$environment"
     "$python" -m venv "$environment" &&
-        "$peer" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r "$requirements" &&
+        "$peer" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --use-pep517 \
+            -r "$requirements" &&
         sha256sum "$requirements" > "$stamp"
 }
 

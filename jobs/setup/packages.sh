@@ -16,6 +16,7 @@ lapack   | liblapack-dev | LAPACK | SCALAPACK_LIBS
 cmocka   | pkg-config libcmocka-dev | cmocka, for the unit tests | CMOCKA_CFLAGS CMOCKA_LIBS
 python   | python3 | Python 3.9 or later | PYTHON
 pip      | python3-pip | pip of that Python, to fetch the base model | PYTHON
+h5dump   | hdf5-tools | HDF5's h5dump, for the tests | PATH
 venv     | python3-venv | venv of that Python, for make check-peers | PYTHON
 blas     | | BLIS as the BLAS of ScaLAPACK and LAPACK | BLIS_LIBS SCALAPACK_LIBS
 all      | | libraries that work together; each alone does | all of these

@@ -113,6 +113,15 @@ bool file_make_directory(const char *path, struct problem *problem) {
     return true;
 }
 
+bool file_remove(const char *directory, const char *name, struct problem *problem) {
+    char *path = file_join(directory, name);
+    const bool is_gone = unlink(path) == 0 || errno == ENOENT;
+    if (!is_gone)
+        problem_set(problem, EXIT_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    memory_free(path);
+    return is_gone;
+}
+
 bool file_exists(const char *path) {
     return access(path, F_OK) == 0;
 }

@@ -366,13 +366,6 @@ static double loss_at(const struct problem_at *at, const float *direction, const
     return loss;
 }
 
-static double dot(const float *a, const float *b, size_t count) {
-    double sum = 0;
-    for (size_t i = 0; i < count; ++i)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 /* The gradient moves the loss as it says: along itself, entry of the table by entry. */
 static void check_gradient_by_differences(const struct problem_at *at) {
     const struct setup *setup = at->setup;
@@ -474,6 +467,19 @@ static void test_dropout_token_classification(void **state) {
     check_dropout("bert-token");
 }
 
+static void test_dropout_is_for_training_only(void **state) {
+    (void)state;
+    static const char *const FOLDERS[] = {"bert-sequence", "bert-token"};
+    for (int i = 0; i < 2; ++i) {
+        struct setup setup = setup_open(FOLDERS[i], 0.2f);
+        struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, 2, false);
+        take_lookahead(&at);
+        problem_close(&at);
+        setup_close(&setup);
+    }
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequence_classification),
@@ -483,6 +489,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_evaluation_shows_all_logits),
         cmocka_unit_test(test_dropout_sequence_classification),
         cmocka_unit_test(test_dropout_token_classification),
+        cmocka_unit_test(test_dropout_is_for_training_only),
     };
     MPI_Init(&argc, &argv);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -667,6 +667,42 @@ static void test_attention_dropout_has_the_right_rate(void **state) {
     memory_free(c.masks);
 }
 
+/* Scores far from 0 on either side, which only their differences matter of. */
+static void test_attention_with_large_scores(void **state) {
+    (void)state;
+    const size_t length = 3;
+    const struct packing packing = packing_make(&length, NULL, 1);
+    struct attention_case c;
+    attention_case_open(&c, &packing, 1, 1, 0);
+    const struct subject subject = attention_subject(&c, 1);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct given given = given_make(&subject);
+        for (size_t i = 0; i < length; ++i) {
+            given.x[i] = 10;
+            given.x[length + i] = (float)sign * 30 + 0.05f * (float)i;
+        }
+        struct outcome outcome = outcome_of(&subject, &given);
+        compare_with_reference(&subject, &given, &outcome);
+        given_free(&given);
+        outcome_free(&outcome);
+    }
+    memory_free(c.masks);
+}
+
+static void test_attention_drops_in_training_only(void **state) {
+    (void)state;
+    const size_t length = 20;
+    const struct packing packing = packing_make(&length, NULL, 1);
+    struct attention_case plain, c;
+    attention_case_open(&plain, &packing, 2, 4, 0);
+    attention_case_open(&c, &packing, 2, 4, 0.5f);
+    c.microbatch.has_dropout = false;
+    const struct subject subject = attention_subject(&plain, 1);
+    check_same(&subject, &c, "not in training");
+    memory_free(plain.masks);
+    memory_free(c.masks);
+}
+
 /* Rows begin .. end-1 of each of the `parts` matrices [tokens, width]. */
 static void compare_rows(const float *packed, size_t tokens, size_t begin, const float *alone,
                          size_t length, size_t width, size_t parts, const char *what) {
@@ -1219,6 +1255,8 @@ int main(void) {
         KERNEL_TEST(test_attention),
         KERNEL_TEST(test_attention_around_the_switch_to_blis),
         KERNEL_TEST(test_attention_dropout_has_the_right_rate),
+        KERNEL_TEST(test_attention_with_large_scores),
+        KERNEL_TEST(test_attention_drops_in_training_only),
         KERNEL_TEST(test_attention_is_independent_of_packing),
         KERNEL_TEST(test_linear),
         KERNEL_TEST(test_linear_is_the_same_for_any_number_of_threads),

@@ -157,10 +157,10 @@ static void test_threshold_has_a_tolerance_of_a_millionth(void **state) {
 
 static void test_entropy(void **state) {
     (void)state;
-    const float equal[4] = {0.25f, 0.25f, 0.25f, 0.25f}, twice[4] = {0.5f, 0.5f, 0.5f, 0.5f};
+    const float equal[4] = {0.25f, 0.25f, 0.25f, 0.25f}, ones[4] = {1, 1, 1, 1};
     const float one[4] = {0, 1, 0, 0}, none[4] = {0}, half[4] = {0, 0.5f, 0, -0.5f};
     assert_true(fabs(selection_entropy(equal, 4) - log(4)) < 1e-12);
-    assert_true(fabs(selection_entropy(twice, 4) - log(4)) < 1e-12);
+    assert_true(fabs(selection_entropy(ones, 4) - log(4)) < 1e-12);
     assert_true(fabs(selection_entropy(half, 4) - log(2)) < 1e-12);
     assert_true(selection_entropy(one, 4) == 0);
     assert_true(selection_entropy(none, 4) == 0);
