@@ -27,7 +27,8 @@ static inline float exp_float(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    return p * float_from_bits(((int32_t)n + 127) << 23);
+    const int32_t exponent = x == x ? (int32_t)n : 0; /* NaN goes through p */
+    return p * float_from_bits((exponent + 127) << 23);
 }
 
 /* Standard normal density at u: exp(-u^2/2) / sqrt(2 pi). */

@@ -39,7 +39,10 @@ static size_t type_bytes(const char *name, enum tensor_type *type) {
     return 0;
 }
 
-static bool read_shape(const struct json *shape, struct tensor *tensor, size_t limit) {
+/* Only keeps the product of the shape from overflowing: whether it fits the file is seen with the
+ * offsets. */
+static bool read_shape(const struct json *shape, struct tensor *tensor) {
+    const size_t limit = SIZE_MAX / 16;
     if (shape == NULL || json_type(shape) != JSON_ARRAY ||
         json_count(shape) > TENSOR_MAX_DIMENSIONS)
         return false;
@@ -68,9 +71,8 @@ static bool read_tensor(struct weights *weights, const struct json *entry,
         return problem_set(problem, EXIT_DATA,
                            "%s: tensor \"%.200s\" has the unknown dtype \"%.40s\"", weights->path,
                            name, json_string(type));
-    if (!read_shape(json_get(entry, "shape"), tensor, size))
-        return problem_set(problem, EXIT_DATA,
-                           "%s: tensor \"%.200s\" has a bad shape, or one larger than the file",
+    if (!read_shape(json_get(entry, "shape"), tensor))
+        return problem_set(problem, EXIT_DATA, "%s: tensor \"%.200s\" has a bad shape",
                            weights->path, name);
     size_t begin, end;
     if (offsets == NULL || json_type(offsets) != JSON_ARRAY || json_count(offsets) != 2 ||

@@ -26,7 +26,7 @@ def files_of_repository():
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others",
                              "--exclude-standard"], capture_output=True)
     if listed.returncode != 0:
-        raise Skip("not a git repository")
+        raise Skip(f"git: {listed.stderr.decode().partition(chr(10))[0]}")
     names = os.fsdecode(listed.stdout).split("\0")
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 

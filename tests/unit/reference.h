@@ -74,6 +74,18 @@ static inline void assert_same_bits(const float *values, const float *expected, 
                      (double)expected[i]);
 }
 
+/* Equal but for the order of summation: BLIS picks other kernels for other numbers of threads. */
+static inline void assert_same_but_for_rounding(const float *values, const float *expected,
+                                                size_t count, const char *name, const char *what) {
+    double largest = 0, error = 0;
+    for (size_t i = 0; i < count; ++i) {
+        largest = fmax(largest, fabs((double)expected[i]));
+        error = fmax(error, fabs((double)values[i] - (double)expected[i]));
+    }
+    if (!(error <= 2e-6 * largest))
+        fail_msg("%s: %s: error %g of %g", name, what, error, largest);
+}
+
 /* ---- derivatives ---- */
 
 /* A function of `num_inputs` numbers with `num_outputs` results. */

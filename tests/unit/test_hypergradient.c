@@ -480,6 +480,133 @@ static void test_dropout_is_for_training_only(void **state) {
     assert_int_equal(memory_blocks_now(), 0);
 }
 
+/* A part of the model as a stage of its own, with one kind of dropout. */
+enum part {
+    PART_EMBEDDING,
+    PART_BLOCK_HIDDEN,
+    PART_BLOCK_ATTENTION,
+    PART_BLOCK_ADAPTER,
+    PART_HEAD
+};
+enum { NUM_PARTS = PART_HEAD + 1 };
+
+/* What the random numbers of a part depend on. */
+struct draw {
+    uint64_t seed;
+    size_t block;
+    struct microbatch microbatch;
+};
+
+static struct stage_options part_options(const struct setup *setup, enum part part,
+                                         const struct draw *draw) {
+    struct stage_options options = stage_options_of(setup, 0);
+    const bool is_hidden = part == PART_EMBEDDING || part == PART_BLOCK_HIDDEN || part == PART_HEAD;
+    options.architecture.hidden_dropout = is_hidden ? 0.2f : 0;
+    options.architecture.attention_dropout = part == PART_BLOCK_ATTENTION ? 0.2f : 0;
+    options.adapters.dropout = part == PART_BLOCK_ADAPTER ? 0.2f : 0;
+    options.has_embedding = part == PART_EMBEDDING;
+    options.has_task_head = part == PART_HEAD;
+    options.first_block = draw->block;
+    options.num_blocks = part != PART_EMBEDDING && part != PART_HEAD;
+    options.seed = draw->seed;
+    return options;
+}
+
+/* The stage with the weights of `like`, so that two blocks differ in their random numbers alone. */
+static struct stage *stage_with_weights_of(const struct setup *setup,
+                                           const struct stage_options *options,
+                                           struct stage *like) {
+    struct stage *stage = stage_create(options);
+    size_t count;
+    struct stage_weight *places = stage_weights(stage, &count);
+    struct stage_weight *names = stage_weights(like, &count);
+    for (size_t i = 0; i < count; ++i) {
+        struct problem problem = {0};
+        *places[i].place = weights_pretrained(setup->fixture.checkpoint, names[i].name,
+                                              names[i].rows, names[i].columns, &problem);
+        assert_non_null(*places[i].place);
+    }
+    stage_weights_free(places, count);
+    stage_weights_free(names, count);
+    return stage;
+}
+
+/* The part's result for a fixed input; free with memory_free. */
+static float *run_part(const struct setup *setup, const struct stage *stage,
+                       const struct microbatch *microbatch, const float *factors, size_t *count) {
+    const struct stage_options *options = &stage->options;
+    const struct capacity capacity =
+        batch_capacity(microbatch->num_sequences, microbatch->longest, microbatch->num_tokens);
+    struct slot *slot = slot_create(stage, &capacity, false);
+    struct workspace *workspace = workspace_create(stage, &capacity, 8);
+    const size_t inputs = microbatch->num_tokens * options->architecture.hidden_size;
+    float *input = reference_values(inputs, 1, 9);
+    memcpy(slot_input(slot), input, inputs * sizeof *input);
+    const struct point point = {factors, setup->selection};
+    stage_forward(stage, &point, microbatch, slot, workspace);
+    const bool is_head = options->has_task_head;
+    *count = is_head ? head_rows(&stage->task_head, microbatch) * options->num_labels : inputs;
+    float *output = reference_filled(*count, 0);
+    memcpy(output, is_head ? slot_logits(slot) : slot_output(slot), *count * sizeof *output);
+    memory_free(input);
+    workspace_destroy(&workspace);
+    slot_destroy(&slot);
+    return output;
+}
+
+static float *part_output(const struct setup *setup, enum part part, const struct draw *draw,
+                          size_t *count) {
+    const struct draw first = {.seed = draw->seed};
+    const struct stage_options options = part_options(setup, part, draw);
+    const struct stage_options first_options = part_options(setup, part, &first);
+    struct stage *like = stage_create(&first_options);
+    struct stage *stage = stage_with_weights_of(setup, &options, like);
+    float *factors = fixture_factors(&setup->fixture, &like->factors, "parameters.");
+    float *output = run_part(setup, stage, &draw->microbatch, factors, count);
+    memory_free(factors);
+    stage_destroy(&stage);
+    stage_destroy(&like);
+    return output;
+}
+
+static void check_part_draws_anew(const struct setup *setup, enum part part,
+                                  const struct microbatch *microbatch) {
+    enum { NUM_DRAWS = 5 };
+    const uint32_t samples[] = {100, 101, 102, 103, 104, 105};
+    const bool is_block = part != PART_EMBEDDING && part != PART_HEAD;
+    struct draw draws[NUM_DRAWS];
+    for (int i = 0; i < NUM_DRAWS; ++i)
+        draws[i] = (struct draw){.seed = 7, .microbatch = *microbatch};
+    draws[1].microbatch.step++;
+    draws[2].microbatch.samples = samples;
+    draws[3].seed++;
+    draws[4].block += is_block;
+    size_t count;
+    float *expected = part_output(setup, part, &draws[0], &count);
+    for (int i = 0; i < NUM_DRAWS; ++i) {
+        float *output = part_output(setup, part, &draws[i], &count);
+        const bool is_same = memcmp(output, expected, count * sizeof *output) == 0;
+        if (is_same != (i == 0 || (i == 4 && !is_block)))
+            fail_msg("part %d, draw %d: %s", part, i, is_same ? "the same masks" : "other masks");
+        memory_free(output);
+    }
+    memory_free(expected);
+}
+
+static void test_masks_change_with_step_sample_seed_and_block(void **state) {
+    (void)state;
+    static const char *const FOLDERS[] = {"bert-sequence", "bert-token"};
+    for (int i = 0; i < 2; ++i) {
+        struct setup setup = setup_open(FOLDERS[i], 0);
+        struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, 1, true);
+        for (int part = 0; part < NUM_PARTS; ++part)
+            check_part_draws_anew(&setup, (enum part)part, &at.train->microbatches[0]);
+        problem_close(&at);
+        setup_close(&setup);
+    }
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequence_classification),
@@ -490,6 +617,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_dropout_sequence_classification),
         cmocka_unit_test(test_dropout_token_classification),
         cmocka_unit_test(test_dropout_is_for_training_only),
+        cmocka_unit_test(test_masks_change_with_step_sample_seed_and_block),
     };
     MPI_Init(&argc, &argv);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
