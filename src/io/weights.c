@@ -39,22 +39,26 @@ static size_t type_bytes(const char *name, enum tensor_type *type) {
     return 0;
 }
 
-/* Only keeps the product of the shape from overflowing: whether it fits the file is seen with the
- * offsets. */
-static bool read_shape(const struct json *shape, struct tensor *tensor) {
-    const size_t limit = SIZE_MAX / 16;
+/* Refuses more elements than `limit`, unless one size is 0: such a tensor has none. */
+static bool read_shape(const struct json *shape, struct tensor *tensor, size_t limit) {
     if (shape == NULL || json_type(shape) != JSON_ARRAY ||
         json_count(shape) > TENSOR_MAX_DIMENSIONS)
         return false;
+    bool is_empty = false, is_too_large = false;
     tensor->count = 1;
     for (const struct json *size = json_first(shape); size != NULL; size = json_next(size)) {
         size_t value;
-        if (!json_size(size, &value) || (value != 0 && tensor->count > limit / value))
+        if (!json_size(size, &value))
             return false;
         tensor->shape[tensor->num_dimensions++] = value;
-        tensor->count *= value;
+        is_empty = is_empty || value == 0;
+        is_too_large = is_too_large || (value != 0 && tensor->count > limit / value);
+        if (!is_too_large)
+            tensor->count *= value;
     }
-    return true;
+    if (is_empty)
+        tensor->count = 0;
+    return is_empty || !is_too_large;
 }
 
 /* Fills one tensor from its entry in the header; `data` are the `size` bytes after the header. */
@@ -71,8 +75,9 @@ static bool read_tensor(struct weights *weights, const struct json *entry,
         return problem_set(problem, EXIT_DATA,
                            "%s: tensor \"%.200s\" has the unknown dtype \"%.40s\"", weights->path,
                            name, json_string(type));
-    if (!read_shape(json_get(entry, "shape"), tensor))
-        return problem_set(problem, EXIT_DATA, "%s: tensor \"%.200s\" has a bad shape",
+    if (!read_shape(json_get(entry, "shape"), tensor, size))
+        return problem_set(problem, EXIT_DATA,
+                           "%s: tensor \"%.200s\" has a bad shape, or one larger than the file",
                            weights->path, name);
     size_t begin, end;
     if (offsets == NULL || json_type(offsets) != JSON_ARRAY || json_count(offsets) != 2 ||
