@@ -7,9 +7,10 @@
 #include <stdbool.h>
 
 /* c = scale * a b + (accumulate ? c : 0), with a [m, k], b [k, n], and c [m, n] row-major with rows
- * `c_stride` elements apart. Uses the threads that gemm_set_threads allowed; every element is
- * summed over k in an order that does not depend on the number of threads. With accumulate false, c
- * need not be initialised. */
+ * `c_stride` elements apart. With accumulate false, c need not be initialised. Uses the threads
+ * that gemm_set_threads allowed. The result depends on shapes, strides and, for narrow products (n
+ * = 3, 5, 7, 9, ...), in its last bits on the number of threads, for which BLIS picks other kernels
+ * at the edges. */
 void gemm(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
           size_t c_stride);
 

@@ -13,9 +13,9 @@ struct partition_costs {
 };
 
 /* offsets [num_stages + 1]: stage s owns the blocks offsets[s] .. offsets[s+1]-1. Splits so that
- * the costliest stage is as cheap as possible; among equal splits the one whose early stages are
- * largest. More stages than blocks leave some without a block: those only pass on what they
- * receive. */
+ * the costliest stage is as cheap as possible while no stage goes without a block (where there are
+ * enough); among equal splits early stages are largest. More stages than blocks leave some
+ * without: those only pass on what they receive. Meant for last <= block. */
 void partition_balance(size_t num_blocks, size_t num_stages, const struct partition_costs *costs,
                        size_t *offsets);
 

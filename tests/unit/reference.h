@@ -81,6 +81,8 @@ static inline void assert_same_but_for_rounding(const float *values, const float
     for (size_t i = 0; i < count; ++i) {
         largest = fmax(largest, fabs((double)expected[i]));
         error = fmax(error, fabs((double)values[i] - (double)expected[i]));
+        if (isnan(values[i]) != isnan(expected[i]))
+            fail_msg("%s: %s: element %zu is %g", name, what, i, (double)values[i]);
     }
     if (!(error <= 2e-6 * largest))
         fail_msg("%s: %s: error %g of %g", name, what, error, largest);
