@@ -13,7 +13,7 @@ def run(body, *options):
     folder = new_folder()
     (folder / "test_sample.py").write_text(HEAD + body)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "run.py"), "--runs", str(folder), "-k", "sample",
+        [sys.executable, str(ROOT / "tests" / "run.py"), "--runs", str(folder), "-k", "runs/test_sample",
          *options], capture_output=True, text=True, cwd=folder)
     return done.returncode, done.stdout.splitlines()
 
