@@ -1,7 +1,9 @@
 /* Multi-head self-attention over packed sequences (Vaswani et al. 2017): within a sequence and a
  * head, S = Q K^T / sqrt(head_size),  P = softmax(S),  O = dropout(P) V. query, key, value, context
  * are [tokens, hidden] with heads side by side; probabilities hold, for each sequence and head, a
- * [length, length] matrix: sequence i, head h starts at heads * pair_offsets[i] + h * length^2. */
+ * [length, length] matrix: sequence i, head h starts at heads * pair_offsets[i] + h * length^2.
+ * With first_rows_only, only the first token of each sequence asks: query and context are
+ * [sequences, hidden], and probabilities [1, length] start at heads * offsets[i] + h * length. */
 #ifndef AUTOLORA_MODEL_ATTENTION_H
 #define AUTOLORA_MODEL_ATTENTION_H
 
@@ -14,6 +16,7 @@ struct attention {
     size_t num_heads, head_size;
     float dropout; /* rate on the probabilities */
     uint64_t seed, block;
+    bool first_rows_only;
 };
 
 /* Room for attention_*: one region of `floats_per_thread` for each thread. */

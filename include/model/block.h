@@ -24,29 +24,32 @@ struct block {
     struct attention attention;
 };
 
-/* What the forward pass leaves for the others. input and output belong to the stage. T = tokens, d
- * = hidden size, f = intermediate size. */
+/* What the forward pass leaves for the others. input and output belong to the stage. T = tokens, R
+ * = T, or the number of sequences where attention.first_rows_only: then the block's output, and
+ * everything but its keys and values, exists for the first token of each sequence only. d = hidden
+ * size, f = intermediate size. */
 struct block_activations {
     float *input;                     /* x [T, d] */
-    float *query, *key, *value;       /* [T, d] */
-    float *context;                   /* [T, d] */
+    float *input_rows;                /* its rows that go on [R, d]; x itself where R = T */
+    float *query, *context;           /* [R, d] */
+    float *key, *value;               /* [T, d] */
     float *probabilities;             /* attention.h */
-    float *attention_normalized;      /* [T, d] */
-    float *attention_deviation;       /* [T] */
-    float *attended;                  /* y1 [T, d] */
-    float *expanded;                  /* intermediate(y1) [T, f] */
-    float *output_normalized;         /* [T, d] */
-    float *output_deviation;          /* [T] */
-    float *low_rank[NUM_PROJECTIONS]; /* h [T, rank] */
+    float *attention_normalized;      /* [R, d] */
+    float *attention_deviation;       /* [R] */
+    float *attended;                  /* y1 [R, d] */
+    float *expanded;                  /* intermediate(y1) [R, f] */
+    float *output_normalized;         /* [R, d] */
+    float *output_deviation;          /* [R] */
+    float *low_rank[NUM_PROJECTIONS]; /* h [T or R, rank] */
 };
 
 /* What the backward pass leaves for its tangent. */
 struct block_cotangents {
-    float *d_output;                  /* [T, d] */
-    float *d_activated;               /* of gelu's output [T, f] */
-    float *d_attended;                /* of y1 [T, d] */
-    float *d_context;                 /* [T, d] */
-    float *d_query, *d_key, *d_value; /* [T, d] */
+    float *d_output;            /* [R, d] */
+    float *d_activated;         /* of gelu's output [R, f] */
+    float *d_attended;          /* of y1 [R, d] */
+    float *d_context, *d_query; /* [R, d] */
+    float *d_key, *d_value;     /* [T, d] */
 };
 
 /* What the tangent pass leaves for the tangent of the backward pass. */
@@ -70,7 +73,7 @@ void block_forward(const struct block *block, const struct point *point,
                    const struct microbatch *microbatch, struct block_activations *activations,
                    struct block_scratch *scratch, float *output);
 
-/* d_output [T, d] is read from cotangents->d_output. d_input NULL: not wanted. */
+/* d_output [R, d] is read from cotangents->d_output. d_input NULL: not wanted. */
 void block_backward(const struct block *block, const struct point *point,
                     const struct microbatch *microbatch,
                     const struct block_activations *activations,
@@ -83,7 +86,7 @@ void block_tangent(const struct block *block, const struct point *point, const f
                    const float *t_input, struct block_tangents *tangents,
                    struct block_scratch *scratch, float *t_output);
 
-/* t_d_output [T, d] is overwritten. t_d_input NULL: not wanted; may be t_d_output. */
+/* t_d_output [room for T, d] is overwritten. t_d_input NULL: not wanted; may be t_d_output. */
 void block_backward_tangent(const struct block *block, const struct point *point,
                             const float *direction, const struct microbatch *microbatch,
                             const struct block_activations *activations,

@@ -69,13 +69,18 @@ struct capacity {
     size_t tokens, sequences, longest, pairs; /* pairs: largest sum of length^2 */
 };
 
+/* Rows of the matrices [rows, hidden] that enter the stage and leave it: the microbatch's tokens;
+ * its sequences behind the last block of a sequence classifier, of which only the first tokens
+ * matter. */
+size_t stage_input_rows(const struct stage *stage, const struct microbatch *microbatch);
+size_t stage_output_rows(const struct stage *stage, const struct microbatch *microbatch);
+
 /* Activations of one microbatch; `has_tangents` slots can also serve the tangent passes. */
 struct slot;
 struct slot *slot_create(const struct stage *stage, const struct capacity *capacity,
                          bool has_tangents);
 void slot_destroy(struct slot **slot);
-/* Where the input of the first block goes / where the output of the last block is, [tokens,
- * hidden]. */
+/* Where the input of the first block goes / where the output of the last block is. */
 float *slot_input(struct slot *slot);
 float *slot_output(struct slot *slot);
 /* Logits [rows, labels] of the last forward pass (last stage). */
@@ -93,8 +98,9 @@ double stage_forward(const struct stage *stage, const struct point *point,
                      const struct microbatch *microbatch, struct slot *slot,
                      struct workspace *workspace);
 
-/* Backward after stage_forward on the same slot. d_output [tokens, hidden] is overwritten (NULL in
- * the last stage); d_input receives the cotangent of the input (NULL in the first stage). */
+/* Backward after stage_forward on the same slot. d_output [output rows, hidden] is overwritten
+ * (NULL in the last stage); d_input receives the cotangent of the input (NULL in the first stage).
+ */
 void stage_backward(const struct stage *stage, const struct point *point,
                     const struct microbatch *microbatch, struct slot *slot,
                     struct workspace *workspace, float *d_output, struct gradient *gradient,

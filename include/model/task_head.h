@@ -1,5 +1,5 @@
 /* The task heads and the loss.
- * Sequence classification (BERT): logits = dropout(tanh(pooler(x_first))) W^T + b, pooler frozen.
+ * Sequence classification (BERT): logits = dropout(tanh(pooler(x))) W^T + b, pooler frozen.
  * Token classification: logits = dropout(x) W^T + b.
  * Loss: cross entropy, summed over the labelled rows and multiplied by the batch's loss_scale. W
  * and b are trained. */
@@ -20,7 +20,7 @@ struct task_head {
     uint64_t seed;
 };
 
-/* Rows R = sequences or tokens. Saved by the passes, in their order. */
+/* Rows R = sequences (their first tokens) or tokens. Saved by the passes, in their order. */
 struct head_activations {
     float *features;      /* [R, hidden] after dropout */
     float *pooled;        /* [R, hidden] tanh(...), sequences only */
@@ -30,23 +30,23 @@ struct head_activations {
     float *t_features;    /* [R, hidden] after dropout */
     float *t_pooled;      /* [R, hidden] */
     float *t_logits;      /* [R, labels] */
-    float *scratch;       /* [R, hidden] */
 };
 
 size_t head_rows(const struct task_head *head, const struct microbatch *microbatch);
 
-/* Returns the microbatch's part of the loss (0 where labels are NULL). */
+/* x [R, hidden]: the last block's output. Returns the microbatch's part of the loss (0 where labels
+ * are NULL). */
 double head_forward(const struct task_head *head, const struct point *point,
                     const struct microbatch *microbatch, const float *x,
                     struct head_activations *activations);
-/* d_x [tokens, hidden] and the gradients of W and b. */
+/* d_x [R, hidden] and the gradients of W and b. */
 void head_backward(const struct task_head *head, const struct point *point,
                    const struct microbatch *microbatch, struct head_activations *activations,
                    struct gradient *gradient, float *d_x);
 void head_tangent(const struct task_head *head, const struct point *point, const float *direction,
                   const struct microbatch *microbatch, const float *t_x,
                   struct head_activations *activations);
-/* t_d_x [tokens, hidden]. */
+/* t_d_x [R, hidden]. */
 void head_backward_tangent(const struct task_head *head, const struct point *point,
                            const float *direction, const struct microbatch *microbatch,
                            struct head_activations *activations, float *t_d_x);

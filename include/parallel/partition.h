@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Costs in any one unit: of each block, and what the first and the last stage do besides. */
+/* Costs in any one unit: of each block, and what the first and the last stage do besides (negative
+ * where the last block is cheaper than the others). */
 struct partition_costs {
     double block, first, last;
 };

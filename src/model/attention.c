@@ -19,9 +19,10 @@ size_t attention_scratch_floats(size_t longest) {
 
 /* One head of one sequence. */
 struct task {
-    size_t length, head_size, stride; /* stride: the hidden size */
-    size_t first; /* element of the head's first row in a [tokens, hidden] matrix */
-    size_t pairs; /* element of its probabilities */
+    size_t rows, length;           /* queries, keys */
+    size_t head_size, stride;      /* stride: the hidden size */
+    size_t first_query, first_key; /* element of the head's first row in the two kinds of matrix */
+    size_t pairs;                  /* element of its probabilities */
     float scale, dropout;
     struct random_stream stream;
     float *scratch[SCRATCH_MATRICES];
@@ -32,20 +33,25 @@ static struct task task_make(const struct attention *attention, const struct mic
     const size_t sequence = index / attention->num_heads, head = index % attention->num_heads;
     const size_t begin = microbatch->offsets[sequence];
     const size_t length = microbatch->offsets[sequence + 1] - begin;
+    const bool one = attention->first_rows_only;
+    const size_t rows = one ? 1 : length, stride = attention->num_heads * attention->head_size;
+    const size_t pairs_before = one ? begin : microbatch->pair_offsets[sequence];
     struct task task = {
+        .rows = rows,
         .length = length,
         .head_size = attention->head_size,
-        .stride = attention->num_heads * attention->head_size,
-        .pairs = attention->num_heads * microbatch->pair_offsets[sequence] + head * length * length,
+        .stride = stride,
+        .first_query = (one ? sequence : begin) * stride + head * attention->head_size,
+        .first_key = begin * stride + head * attention->head_size,
+        .pairs = attention->num_heads * pairs_before + head * rows * length,
         .scale = 1.0f / sqrtf((float)attention->head_size),
         .dropout = microbatch->has_dropout ? attention->dropout : 0,
         .stream = random_stream_make(attention->seed, RANDOM_DROPOUT_ATTENTION,
                                      attention->block * 4096 + head, microbatch->step,
                                      microbatch->samples[sequence]),
     };
-    task.first = begin * task.stride + head * attention->head_size;
     float *values = scratch->values + scratch->floats_per_thread * (size_t)omp_get_thread_num();
-    const size_t step = (length * length + 15) / 16 * 16;
+    const size_t step = (rows * length + 15) / 16 * 16;
     for (size_t i = 0; i < SCRATCH_MATRICES; ++i)
         task.scratch[i] = values + i * step;
     return task;
@@ -55,39 +61,49 @@ static size_t task_count(const struct attention *attention, const struct microba
     return microbatch->num_sequences * attention->num_heads;
 }
 
-/* The head's [length, head_size] part of a [tokens, hidden] matrix. */
-static struct matrix head_of(const struct task *task, const float *matrix) {
-    return matrix_strided(matrix + task->first, task->length, task->head_size, task->stride);
+/* The head's part [rows, head_size] of query, context and their derivatives. */
+static struct matrix query_head(const struct task *task, const float *matrix) {
+    return matrix_strided(matrix + task->first_query, task->rows, task->head_size, task->stride);
 }
 
-static struct matrix square_of(const struct task *task, const float *values) {
-    return matrix_of(values, task->length, task->length);
+/* The head's part [length, head_size] of key, value and their derivatives. */
+static struct matrix key_head(const struct task *task, const float *matrix) {
+    return matrix_strided(matrix + task->first_key, task->length, task->head_size, task->stride);
 }
 
-/* [length, head_size] result into the head's part of a [tokens, hidden] matrix. */
-static void product_to_head(const struct task *task, float scale, struct matrix a, struct matrix b,
-                            bool accumulate, float *matrix) {
-    small_product(scale, a, b, accumulate, matrix + task->first, task->stride);
+/* Probabilities and the like. */
+static struct matrix pairs_of(const struct task *task, const float *values) {
+    return matrix_of(values, task->rows, task->length);
 }
 
-/* [length, length] result. */
-static void product_to_square(const struct task *task, float scale, struct matrix a,
-                              struct matrix b, bool accumulate, float *square) {
-    small_product(scale, a, matrix_transpose(b), accumulate, square, task->length);
+static void product_to_query(const struct task *task, float scale, struct matrix a, struct matrix b,
+                             bool accumulate, float *matrix) {
+    small_product(scale, a, b, accumulate, matrix + task->first_query, task->stride);
+}
+
+static void product_to_key(const struct task *task, float scale, struct matrix a, struct matrix b,
+                           bool accumulate, float *matrix) {
+    small_product(scale, a, b, accumulate, matrix + task->first_key, task->stride);
+}
+
+/* pairs = scale a b^T. */
+static void product_to_pairs(const struct task *task, float scale, struct matrix a, struct matrix b,
+                             bool accumulate, float *pairs) {
+    small_product(scale, a, matrix_transpose(b), accumulate, pairs, task->length);
 }
 
 /* The dropped-out probabilities: a copy in `copy`, or the original where there is no dropout. */
 static const float *dropped(const struct task *task, const float *probabilities, float *copy) {
     if (task->dropout == 0)
         return probabilities;
-    memcpy(copy, probabilities, task->length * task->length * sizeof *copy);
-    random_dropout_multiply(&task->stream, task->dropout, task->length * task->length, copy);
+    memcpy(copy, probabilities, task->rows * task->length * sizeof *copy);
+    random_dropout_multiply(&task->stream, task->dropout, task->rows * task->length, copy);
     return copy;
 }
 
-static void drop_in_place(const struct task *task, float *square) {
+static void drop_in_place(const struct task *task, float *pairs) {
     if (task->dropout != 0)
-        random_dropout_multiply(&task->stream, task->dropout, task->length * task->length, square);
+        random_dropout_multiply(&task->stream, task->dropout, task->rows * task->length, pairs);
 }
 
 static void softmax_row(float *row, size_t length) {
@@ -122,18 +138,19 @@ void attention_forward(const struct attention *attention, const struct microbatc
     for (size_t index = 0; index < task_count(attention, microbatch); ++index) {
         const struct task task = task_make(attention, microbatch, scratch, index);
         float *p = probabilities + task.pairs;
-        product_to_square(&task, task.scale, head_of(&task, query), head_of(&task, key), false, p);
-        for (size_t i = 0; i < task.length; ++i)
+        product_to_pairs(&task, task.scale, query_head(&task, query), key_head(&task, key), false,
+                         p);
+        for (size_t i = 0; i < task.rows; ++i)
             softmax_row(p + i * task.length, task.length);
-        product_to_head(&task, 1, square_of(&task, dropped(&task, p, task.scratch[0])),
-                        head_of(&task, value), false, context);
+        product_to_query(&task, 1, pairs_of(&task, dropped(&task, p, task.scratch[0])),
+                         key_head(&task, value), false, context);
     }
 }
 
 /* d_S = P * (d_P - rowsum(P * d_P)), in place of d_P. */
 static void softmax_backward(const struct task *task, const float *p, float *d_p) {
     const size_t n = task->length;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < task->rows; ++i) {
         const float mean = row_dot(p + i * n, d_p + i * n, n);
 #pragma omp simd
         for (size_t j = 0; j < n; ++j)
@@ -150,19 +167,19 @@ void attention_backward(const struct attention *attention, const struct microbat
     for (size_t index = 0; index < task_count(attention, microbatch); ++index) {
         const struct task task = task_make(attention, microbatch, scratch, index);
         const float *p = probabilities + task.pairs;
-        const struct matrix d_o = head_of(&task, d_context);
-        const struct matrix kept = square_of(&task, dropped(&task, p, task.scratch[0]));
+        const struct matrix d_o = query_head(&task, d_context);
+        const struct matrix kept = pairs_of(&task, dropped(&task, p, task.scratch[0]));
         /* O = dropout(P) V */
-        product_to_head(&task, 1, matrix_transpose(kept), d_o, false, d_value);
+        product_to_key(&task, 1, matrix_transpose(kept), d_o, false, d_value);
         float *d_s = task.scratch[1];
-        product_to_square(&task, 1, d_o, head_of(&task, value), false, d_s);
+        product_to_pairs(&task, 1, d_o, key_head(&task, value), false, d_s);
         drop_in_place(&task, d_s);
         /* P = softmax(S), S = scale Q K^T */
         softmax_backward(&task, p, d_s);
-        const struct matrix d_s_view = square_of(&task, d_s);
-        product_to_head(&task, task.scale, d_s_view, head_of(&task, key), false, d_query);
-        product_to_head(&task, task.scale, matrix_transpose(d_s_view), head_of(&task, query), false,
-                        d_key);
+        const struct matrix d_s_view = pairs_of(&task, d_s);
+        product_to_query(&task, task.scale, d_s_view, key_head(&task, key), false, d_query);
+        product_to_key(&task, task.scale, matrix_transpose(d_s_view), query_head(&task, query),
+                       false, d_key);
     }
 }
 
@@ -176,15 +193,15 @@ void attention_tangent(const struct attention *attention, const struct microbatc
         const struct task task = task_make(attention, microbatch, scratch, index);
         const float *p = probabilities + task.pairs;
         float *t_p = t_probabilities + task.pairs;
-        product_to_square(&task, task.scale, head_of(&task, t_query), head_of(&task, key), false,
-                          t_p);
-        product_to_square(&task, task.scale, head_of(&task, query), head_of(&task, t_key), true,
-                          t_p);
+        product_to_pairs(&task, task.scale, query_head(&task, t_query), key_head(&task, key), false,
+                         t_p);
+        product_to_pairs(&task, task.scale, query_head(&task, query), key_head(&task, t_key), true,
+                         t_p);
         softmax_backward(&task, p, t_p); /* the softmax's Jacobian is symmetric */
-        product_to_head(&task, 1, square_of(&task, dropped(&task, t_p, task.scratch[0])),
-                        head_of(&task, value), false, t_context);
-        product_to_head(&task, 1, square_of(&task, dropped(&task, p, task.scratch[0])),
-                        head_of(&task, t_value), true, t_context);
+        product_to_query(&task, 1, pairs_of(&task, dropped(&task, t_p, task.scratch[0])),
+                         key_head(&task, value), false, t_context);
+        product_to_query(&task, 1, pairs_of(&task, dropped(&task, p, task.scratch[0])),
+                         key_head(&task, t_value), true, t_context);
     }
 }
 
@@ -192,7 +209,7 @@ void attention_tangent(const struct attention *attention, const struct microbatc
 static void softmax_backward_tangent(const struct task *task, const float *p, const float *t_p,
                                      float *d_p, float *t_d_p) {
     const size_t n = task->length;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < task->rows; ++i) {
         const float *p_i = p + i * n, *t_p_i = t_p + i * n;
         float *d_i = d_p + i * n, *t_d_i = t_d_p + i * n;
         const float mean = row_dot(p_i, d_i, n);
@@ -210,29 +227,29 @@ static void backward_tangent_task(const struct task *task, const struct attentio
                                   float *t_d_value) {
     const float *p = saved->probabilities + task->pairs;
     const float *t_p = saved->t_probabilities + task->pairs;
-    const struct matrix d_o = head_of(task, saved->d_context);
-    const struct matrix t_d_o = head_of(task, t_d_context);
+    const struct matrix d_o = query_head(task, saved->d_context);
+    const struct matrix t_d_o = query_head(task, t_d_context);
     /* d_V = dropout(P)^T d_O */
-    const struct matrix kept = square_of(task, dropped(task, p, task->scratch[0]));
-    const struct matrix t_kept = square_of(task, dropped(task, t_p, task->scratch[1]));
-    product_to_head(task, 1, matrix_transpose(t_kept), d_o, false, t_d_value);
-    product_to_head(task, 1, matrix_transpose(kept), t_d_o, true, t_d_value);
+    const struct matrix kept = pairs_of(task, dropped(task, p, task->scratch[0]));
+    const struct matrix t_kept = pairs_of(task, dropped(task, t_p, task->scratch[1]));
+    product_to_key(task, 1, matrix_transpose(t_kept), d_o, false, t_d_value);
+    product_to_key(task, 1, matrix_transpose(kept), t_d_o, true, t_d_value);
     /* d_P = dropout(d_O V^T) */
     float *d_s = task->scratch[2], *t_d_s = task->scratch[3];
-    product_to_square(task, 1, d_o, head_of(task, saved->value), false, d_s);
-    product_to_square(task, 1, t_d_o, head_of(task, saved->value), false, t_d_s);
-    product_to_square(task, 1, d_o, head_of(task, saved->t_value), true, t_d_s);
+    product_to_pairs(task, 1, d_o, key_head(task, saved->value), false, d_s);
+    product_to_pairs(task, 1, t_d_o, key_head(task, saved->value), false, t_d_s);
+    product_to_pairs(task, 1, d_o, key_head(task, saved->t_value), true, t_d_s);
     drop_in_place(task, d_s);
     drop_in_place(task, t_d_s);
     softmax_backward_tangent(task, p, t_p, d_s, t_d_s);
     /* d_Q = scale d_S K, d_K = scale d_S^T Q */
-    const struct matrix d_s_view = square_of(task, d_s), t_d_s_view = square_of(task, t_d_s);
-    product_to_head(task, task->scale, t_d_s_view, head_of(task, saved->key), false, t_d_query);
-    product_to_head(task, task->scale, d_s_view, head_of(task, saved->t_key), true, t_d_query);
-    product_to_head(task, task->scale, matrix_transpose(t_d_s_view), head_of(task, saved->query),
-                    false, t_d_key);
-    product_to_head(task, task->scale, matrix_transpose(d_s_view), head_of(task, saved->t_query),
-                    true, t_d_key);
+    const struct matrix d_s_view = pairs_of(task, d_s), t_d_s_view = pairs_of(task, t_d_s);
+    product_to_query(task, task->scale, t_d_s_view, key_head(task, saved->key), false, t_d_query);
+    product_to_query(task, task->scale, d_s_view, key_head(task, saved->t_key), true, t_d_query);
+    product_to_key(task, task->scale, matrix_transpose(t_d_s_view), query_head(task, saved->query),
+                   false, t_d_key);
+    product_to_key(task, task->scale, matrix_transpose(d_s_view), query_head(task, saved->t_query),
+                   true, t_d_key);
 }
 
 void attention_backward_tangent(const struct attention *attention,

@@ -57,6 +57,8 @@ static void create_block(struct stage *stage, struct block *block, size_t index)
                 .dropout = architecture->attention_dropout,
                 .seed = options->seed,
                 .block = index,
+                .first_rows_only = index + 1 == architecture->num_blocks &&
+                                   options->head_kind == HEAD_SEQUENCE_CLASSIFICATION,
             },
     };
     size_t module = index * adapter_targets_per_block(&options->adapters);

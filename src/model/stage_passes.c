@@ -34,65 +34,93 @@ static float *take(struct cursor *cursor, size_t floats) {
     return view;
 }
 
-/* The numbers that sizes are made of. */
+/* Sizes of a block's buffers: T and R of block.h and what is made of them. */
 struct sizes {
-    size_t tokens, hidden, wide, pairs, rows;
+    size_t tokens, rows;
+    size_t hidden, row_hidden, row_wide; /* [T, d], [R, d], [R, f] */
+    size_t pairs;
 };
 
-static struct sizes sizes_of(const struct stage *stage, const struct capacity *capacity) {
+static struct sizes sizes_of(const struct stage *stage, const struct capacity *capacity,
+                             bool first_rows_only) {
     const struct architecture *architecture = &stage->options.architecture;
+    const size_t rows = first_rows_only ? capacity->sequences : capacity->tokens;
     return (struct sizes){
         .tokens = capacity->tokens,
+        .rows = rows,
         .hidden = capacity->tokens * architecture->hidden_size,
-        .wide = capacity->tokens * architecture->intermediate_size,
-        .pairs = capacity->pairs * architecture->num_attention_heads,
-        .rows = stage->options.head_kind == HEAD_SEQUENCE_CLASSIFICATION ? capacity->sequences
-                                                                         : capacity->tokens,
+        .row_hidden = rows * architecture->hidden_size,
+        .row_wide = rows * architecture->intermediate_size,
+        .pairs = (first_rows_only ? capacity->tokens : capacity->pairs) *
+                 architecture->num_attention_heads,
     };
+}
+
+/* Whether rows enter / leave the stage for first tokens only. */
+static bool first_rows_from(const struct stage *stage, size_t num_blocks_before) {
+    return stage->options.head_kind == HEAD_SEQUENCE_CLASSIFICATION &&
+           num_blocks_before == stage->options.architecture.num_blocks;
+}
+
+size_t stage_input_rows(const struct stage *stage, const struct microbatch *microbatch) {
+    return first_rows_from(stage, stage->options.first_block) ? microbatch->num_sequences
+                                                              : microbatch->num_tokens;
+}
+
+size_t stage_output_rows(const struct stage *stage, const struct microbatch *microbatch) {
+    return first_rows_from(stage, stage->options.first_block + stage->options.num_blocks)
+               ? microbatch->num_sequences
+               : microbatch->num_tokens;
+}
+
+static size_t low_rank_size(const struct sizes *sizes, const struct block *block, int projection) {
+    const bool is_of_all = projection == PROJECTION_KEY || projection == PROJECTION_VALUE;
+    return (is_of_all ? sizes->tokens : sizes->rows) * block->projections[projection].adapter.rank;
 }
 
 static void lay_out_activations(struct cursor *cursor, const struct sizes *sizes,
                                 const struct block *block, struct block_activations *a) {
     a->input = take(cursor, sizes->hidden);
-    a->query = take(cursor, sizes->hidden);
+    a->input_rows = block->attention.first_rows_only ? take(cursor, sizes->row_hidden) : a->input;
+    a->query = take(cursor, sizes->row_hidden);
     a->key = take(cursor, sizes->hidden);
     a->value = take(cursor, sizes->hidden);
-    a->context = take(cursor, sizes->hidden);
+    a->context = take(cursor, sizes->row_hidden);
     a->probabilities = take(cursor, sizes->pairs);
-    a->attention_normalized = take(cursor, sizes->hidden);
-    a->attention_deviation = take(cursor, sizes->tokens);
-    a->attended = take(cursor, sizes->hidden);
-    a->expanded = take(cursor, sizes->wide);
-    a->output_normalized = take(cursor, sizes->hidden);
-    a->output_deviation = take(cursor, sizes->tokens);
+    a->attention_normalized = take(cursor, sizes->row_hidden);
+    a->attention_deviation = take(cursor, sizes->rows);
+    a->attended = take(cursor, sizes->row_hidden);
+    a->expanded = take(cursor, sizes->row_wide);
+    a->output_normalized = take(cursor, sizes->row_hidden);
+    a->output_deviation = take(cursor, sizes->rows);
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
-        a->low_rank[p] = take(cursor, sizes->tokens * block->projections[p].adapter.rank);
+        a->low_rank[p] = take(cursor, low_rank_size(sizes, block, p));
 }
 
 static void lay_out_cotangents(struct cursor *cursor, const struct sizes *sizes,
                                struct block_cotangents *c) {
-    c->d_output = take(cursor, sizes->hidden);
-    c->d_activated = take(cursor, sizes->wide);
-    c->d_attended = take(cursor, sizes->hidden);
-    c->d_context = take(cursor, sizes->hidden);
-    c->d_query = take(cursor, sizes->hidden);
+    c->d_output = take(cursor, sizes->row_hidden);
+    c->d_activated = take(cursor, sizes->row_wide);
+    c->d_attended = take(cursor, sizes->row_hidden);
+    c->d_context = take(cursor, sizes->row_hidden);
+    c->d_query = take(cursor, sizes->row_hidden);
     c->d_key = take(cursor, sizes->hidden);
     c->d_value = take(cursor, sizes->hidden);
 }
 
 static void lay_out_tangents(struct cursor *cursor, const struct sizes *sizes,
                              const struct block *block, struct block_tangents *t) {
-    t->query = take(cursor, sizes->hidden);
+    t->query = take(cursor, sizes->row_hidden);
     t->key = take(cursor, sizes->hidden);
     t->value = take(cursor, sizes->hidden);
     t->probabilities = take(cursor, sizes->pairs);
-    t->attention_normalized = take(cursor, sizes->hidden);
-    t->attention_deviation = take(cursor, sizes->tokens);
-    t->expanded = take(cursor, sizes->wide);
-    t->output_normalized = take(cursor, sizes->hidden);
-    t->output_deviation = take(cursor, sizes->tokens);
+    t->attention_normalized = take(cursor, sizes->row_hidden);
+    t->attention_deviation = take(cursor, sizes->rows);
+    t->expanded = take(cursor, sizes->row_wide);
+    t->output_normalized = take(cursor, sizes->row_hidden);
+    t->output_deviation = take(cursor, sizes->rows);
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
-        t->low_rank[p] = take(cursor, sizes->tokens * block->projections[p].adapter.rank);
+        t->low_rank[p] = take(cursor, low_rank_size(sizes, block, p));
 }
 
 static void lay_out_head(struct cursor *cursor, const struct task_head *head, size_t rows,
@@ -106,22 +134,25 @@ static void lay_out_head(struct cursor *cursor, const struct task_head *head, si
     h->t_features = take(cursor, features);
     h->t_pooled = take(cursor, features);
     h->t_logits = take(cursor, logits);
-    h->scratch = take(cursor, features);
 }
 
-static size_t lay_out_slot(const struct stage *stage, const struct sizes *sizes, float *memory,
-                           struct slot *slot) {
+static size_t lay_out_slot(const struct stage *stage, const struct capacity *capacity,
+                           float *memory, struct slot *slot) {
     struct cursor cursor = {memory, 0};
     for (size_t i = 0; i < stage->options.num_blocks; ++i) {
-        lay_out_activations(&cursor, sizes, &stage->blocks[i], &slot->blocks[i]);
+        const struct block *block = &stage->blocks[i];
+        const struct sizes sizes = sizes_of(stage, capacity, block->attention.first_rows_only);
+        lay_out_activations(&cursor, &sizes, block, &slot->blocks[i]);
         if (slot->kept != NULL) {
-            lay_out_cotangents(&cursor, sizes, &slot->kept[i]);
-            lay_out_tangents(&cursor, sizes, &stage->blocks[i], &slot->tangents[i]);
+            lay_out_cotangents(&cursor, &sizes, &slot->kept[i]);
+            lay_out_tangents(&cursor, &sizes, block, &slot->tangents[i]);
         }
     }
-    slot->output = take(&cursor, sizes->hidden);
+    const size_t end = stage->options.first_block + stage->options.num_blocks;
+    const struct sizes sizes = sizes_of(stage, capacity, first_rows_from(stage, end));
+    slot->output = take(&cursor, sizes.row_hidden);
     if (stage->options.has_task_head)
-        lay_out_head(&cursor, &stage->task_head, sizes->rows, &slot->head);
+        lay_out_head(&cursor, &stage->task_head, sizes.rows, &slot->head);
     return cursor.used;
 }
 
@@ -135,10 +166,9 @@ struct slot *slot_create(const struct stage *stage, const struct capacity *capac
         slot->kept = memory_allocate(blocks, sizeof *slot->kept, "a slot");
         slot->tangents = memory_allocate(blocks, sizeof *slot->tangents, "a slot");
     }
-    const struct sizes sizes = sizes_of(stage, capacity);
-    const size_t floats = lay_out_slot(stage, &sizes, NULL, slot);
+    const size_t floats = lay_out_slot(stage, capacity, NULL, slot);
     slot->memory = memory_allocate(floats, sizeof *slot->memory, "activations");
-    lay_out_slot(stage, &sizes, slot->memory, slot);
+    lay_out_slot(stage, capacity, slot->memory, slot);
     return slot;
 }
 
@@ -173,11 +203,12 @@ static size_t lay_out_workspace(const struct stage *stage, const struct sizes *s
     const size_t rank = stage->largest_rank;
     for (size_t i = 0; i < sizeof scratch->hidden / sizeof *scratch->hidden; ++i)
         scratch->hidden[i] = take(&cursor, sizes->hidden);
-    scratch->wide = take(&cursor, sizes->wide);
-    scratch->activated_tangent = take(&cursor, sizes->wide);
+    scratch->wide = take(&cursor, sizes->row_wide);
+    scratch->activated_tangent = take(&cursor, sizes->row_wide);
     scratch->linear.low_rank = take(&cursor, sizes->tokens * rank);
     scratch->linear.low_rank_tangent = take(&cursor, sizes->tokens * rank);
-    scratch->linear.wide = take(&cursor, sizes->wide > sizes->hidden ? sizes->wide : sizes->hidden);
+    scratch->linear.wide =
+        take(&cursor, sizes->row_wide > sizes->hidden ? sizes->row_wide : sizes->hidden);
     scratch->attention.floats_per_thread = attention_scratch_floats(capacity->longest);
     scratch->attention.values =
         take(&cursor, scratch->attention.floats_per_thread * (size_t)num_threads);
@@ -188,7 +219,7 @@ static size_t lay_out_workspace(const struct stage *stage, const struct sizes *s
 struct workspace *workspace_create(const struct stage *stage, const struct capacity *capacity,
                                    int num_threads) {
     struct workspace *workspace = memory_allocate(1, sizeof *workspace, "the workspace");
-    const struct sizes sizes = sizes_of(stage, capacity);
+    const struct sizes sizes = sizes_of(stage, capacity, false);
     const size_t floats = lay_out_workspace(stage, &sizes, capacity, num_threads, NULL, workspace);
     workspace->memory = memory_allocate(floats, sizeof *workspace->memory, "the workspace");
     lay_out_workspace(stage, &sizes, capacity, num_threads, workspace->memory, workspace);
@@ -225,7 +256,7 @@ double stage_forward(const struct stage *stage, const struct point *point,
 static void pass_on(const struct stage *stage, const struct microbatch *microbatch, const float *x,
                     float *y) {
     const size_t bytes =
-        microbatch->num_tokens * stage->options.architecture.hidden_size * sizeof *y;
+        stage_input_rows(stage, microbatch) * stage->options.architecture.hidden_size * sizeof *y;
     if (x == NULL)
         memset(y, 0, bytes);
     else

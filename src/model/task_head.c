@@ -20,42 +20,18 @@ static struct matrix classifier_weight(const struct task_head *head, const float
 
 static void drop_features(const struct task_head *head, const struct microbatch *microbatch,
                           float *features) {
-    /* With one row a sequence the rows are the sequences' own offsets 0, 1, 2, ... */
-    struct dropout dropout = {
+    const bool one = head->kind == HEAD_SEQUENCE_CLASSIFICATION;
+    const struct dropout dropout = {
         .rate = microbatch->has_dropout ? head->dropout : 0,
         .seed = head->seed,
         .step = microbatch->step,
         .purpose = RANDOM_DROPOUT_HIDDEN,
         .identity = HEAD_PLACE,
-        .offsets = microbatch->offsets,
+        .offsets = one ? microbatch->sequence_numbers : microbatch->offsets,
         .samples = microbatch->samples,
         .num_sequences = microbatch->num_sequences,
     };
-    if (head->kind == HEAD_TOKEN_CLASSIFICATION) {
-        dropout_apply(&dropout, head->hidden_size, features);
-        return;
-    }
-    const size_t one_row[2] = {0, 1};
-    for (size_t s = 0; s < microbatch->num_sequences; ++s) {
-        dropout.offsets = one_row;
-        dropout.samples = microbatch->samples + s;
-        dropout.num_sequences = 1;
-        dropout_apply(&dropout, head->hidden_size, features + s * head->hidden_size);
-    }
-}
-
-/* The first token's row of each sequence, to and from [sequences, hidden]. */
-static void gather_first(const struct microbatch *microbatch, size_t width, const float *x,
-                         float *rows) {
-    for (size_t s = 0; s < microbatch->num_sequences; ++s)
-        memcpy(rows + s * width, x + microbatch->offsets[s] * width, width * sizeof *rows);
-}
-
-static void scatter_first(const struct microbatch *microbatch, size_t width, const float *rows,
-                          float *x) {
-    memset(x, 0, microbatch->num_tokens * width * sizeof *x);
-    for (size_t s = 0; s < microbatch->num_sequences; ++s)
-        memcpy(x + microbatch->offsets[s] * width, rows + s * width, width * sizeof *rows);
+    dropout_apply(&dropout, head->hidden_size, features);
 }
 
 /* probabilities = softmax(logits) and the sum of -log probability of the labels. */
@@ -112,8 +88,7 @@ double head_forward(const struct task_head *head, const struct point *point,
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
-        gather_first(microbatch, width, x, activations->scratch);
-        gemm(1, matrix_of(activations->scratch, rows, width),
+        gemm(1, matrix_of(x, rows, width),
              matrix_transpose(matrix_of(head->pooler_weight, width, width)), false,
              activations->pooled, width);
         bias_add(head->pooler_bias, rows, width, activations->pooled);
@@ -153,15 +128,14 @@ void head_backward(const struct task_head *head, const struct point *point,
         drop_features(head, microbatch, d_x);
         return;
     }
-    /* features = dropout(tanh(u)), u = pooler(x_first) */
+    /* features = dropout(tanh(u)), u = pooler(x) */
     float *d_u = activations->t_features;
     memcpy(d_u, activations->d_features, rows * width * sizeof *d_u);
     drop_features(head, microbatch, d_u);
     for (size_t i = 0; i < rows * width; ++i)
         d_u[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
-    gemm(1, matrix_of(d_u, rows, width), matrix_of(head->pooler_weight, width, width), false,
-         activations->scratch, width);
-    scatter_first(microbatch, width, activations->scratch, d_x);
+    gemm(1, matrix_of(d_u, rows, width), matrix_of(head->pooler_weight, width, width), false, d_x,
+         width);
 }
 
 void head_tangent(const struct task_head *head, const struct point *point, const float *direction,
@@ -171,8 +145,7 @@ void head_tangent(const struct task_head *head, const struct point *point, const
     const size_t labels = head->num_labels;
     float *t_features = activations->t_features;
     if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
-        gather_first(microbatch, width, t_x, activations->scratch);
-        gemm(1, matrix_of(activations->scratch, rows, width),
+        gemm(1, matrix_of(t_x, rows, width),
              matrix_transpose(matrix_of(head->pooler_weight, width, width)), false,
              activations->t_pooled, width);
         for (size_t i = 0; i < rows * width; ++i)
@@ -222,6 +195,5 @@ void head_backward_tangent(const struct task_head *head, const struct point *poi
             t_d_features[i] * (1.0f - p * p) - 2.0f * p * activations->t_pooled[i] * d_features[i];
     }
     gemm(1, matrix_of(t_d_features, rows, width), matrix_of(head->pooler_weight, width, width),
-         false, activations->scratch, width);
-    scatter_first(microbatch, width, activations->scratch, t_d_x);
+         false, t_d_x, width);
 }

@@ -15,6 +15,7 @@ struct placed {
 struct batch_memory {
     size_t batch_size, longest, microbatch_tokens, largest_count;
     size_t *offsets, *pair_offsets;         /* one region of batch_size + 1 a microbatch */
+    size_t *sequence_numbers;               /* [batch_size + 1] 0, 1, 2, ... */
     uint32_t *samples;                      /* [batch_size] */
     int32_t *token_ids, *type_ids, *labels; /* [batch_size * longest] */
     struct placed *placed;                  /* [batch_size] */
@@ -44,6 +45,7 @@ struct batch *batch_create(size_t batch_size, size_t longest, size_t microbatch_
         .largest_count = count,
         .offsets = memory_allocate(count * (batch_size + 1), sizeof(size_t), "a batch"),
         .pair_offsets = memory_allocate(count * (batch_size + 1), sizeof(size_t), "a batch"),
+        .sequence_numbers = memory_allocate(batch_size + 1, sizeof(size_t), "a batch"),
         .samples = memory_allocate(batch_size, sizeof(uint32_t), "a batch"),
         .token_ids = memory_allocate(tokens, sizeof(int32_t), "a batch"),
         .type_ids = memory_allocate(tokens, sizeof(int32_t), "a batch"),
@@ -51,6 +53,8 @@ struct batch *batch_create(size_t batch_size, size_t longest, size_t microbatch_
         .placed = memory_allocate(batch_size, sizeof(struct placed), "a batch"),
         .bin_tokens = memory_allocate(count, sizeof(size_t), "a batch"),
     };
+    for (size_t i = 0; i <= batch_size; ++i)
+        memory->sequence_numbers[i] = i;
     batch->memory = memory;
     batch->microbatches = memory_allocate(count, sizeof *batch->microbatches, "a batch");
     batch->examples = memory_allocate(count, sizeof *batch->examples, "a batch");
@@ -63,6 +67,7 @@ void batch_destroy(struct batch **batch) {
     struct batch_memory *memory = (*batch)->memory;
     memory_free(memory->offsets);
     memory_free(memory->pair_offsets);
+    memory_free(memory->sequence_numbers);
     memory_free(memory->samples);
     memory_free(memory->token_ids);
     memory_free(memory->type_ids);
@@ -142,6 +147,7 @@ static void fill_microbatch(struct batch *batch, const struct dataset *dataset,
     *microbatch = (struct microbatch){
         .offsets = offsets,
         .pair_offsets = pairs,
+        .sequence_numbers = memory->sequence_numbers,
         .samples = memory->samples + at->placed,
         .token_ids = memory->token_ids + at->tokens,
         .type_ids = memory->type_ids + at->tokens,

@@ -22,7 +22,7 @@ struct pipeline {
     struct slot_work *schedule;
 };
 
-/* One pass over the pipeline. Messages are [tokens, hidden]; NULL where there is no neighbour. */
+/* One pass over the pipeline. Messages are [rows, hidden]; NULL where there is no neighbour. */
 struct pass {
     const struct point *point;
     const float *direction;
@@ -83,10 +83,16 @@ void pipeline_destroy(struct pipeline **pipeline) {
     *pipeline = NULL;
 }
 
-/* Floats of the message that belongs to a microbatch. */
-static size_t message_size(const struct pipeline *pipeline, const struct batch *batch,
-                           size_t microbatch) {
-    return batch->microbatches[microbatch].num_tokens *
+/* Floats of the messages of a microbatch to and from the stage before, and the stage behind. */
+static size_t input_size(const struct pipeline *pipeline, const struct batch *batch,
+                         size_t microbatch) {
+    return stage_input_rows(pipeline->stage, &batch->microbatches[microbatch]) *
+           pipeline->stage->options.architecture.hidden_size;
+}
+
+static size_t output_size(const struct pipeline *pipeline, const struct batch *batch,
+                          size_t microbatch) {
+    return stage_output_rows(pipeline->stage, &batch->microbatches[microbatch]) *
            pipeline->stage->options.architecture.hidden_size;
 }
 
@@ -94,7 +100,9 @@ static void start_receive(struct pipeline *pipeline, const struct batch *batch,
                           const struct slot_work *work) {
     if (link_has_source(pipeline->link, work->direction))
         link_start_receive(pipeline->link, work->direction,
-                           message_size(pipeline, batch, work->microbatch));
+                           work->direction == DIRECTION_DOWN
+                               ? input_size(pipeline, batch, work->microbatch)
+                               : output_size(pipeline, batch, work->microbatch));
 }
 
 /* Receives are opened one piece of work ahead, sends are waited for when their buffer is needed
@@ -122,7 +130,10 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
         else
             pass->up(pipeline, pass, work->microbatch, in, out);
         if (out != NULL)
-            link_start_send(link, direction, message_size(pipeline, batch, work->microbatch));
+            link_start_send(link, direction,
+                            direction == DIRECTION_DOWN
+                                ? output_size(pipeline, batch, work->microbatch)
+                                : input_size(pipeline, batch, work->microbatch));
     }
     link_finish_sends(link);
 }
@@ -142,13 +153,13 @@ static struct slot *slot_of(const struct pipeline *pipeline, const struct pass *
 static void forward_down(struct pipeline *pipeline, struct pass *pass, size_t microbatch,
                          const float *in, float *out) {
     struct slot *slot = slot_of(pipeline, pass, microbatch);
-    const size_t bytes = message_size(pipeline, pass->batch, microbatch) * sizeof(float);
     if (in != NULL)
-        memcpy(slot_input(slot), in, bytes);
+        memcpy(slot_input(slot), in, input_size(pipeline, pass->batch, microbatch) * sizeof(float));
     pass->loss += stage_forward(pipeline->stage, pass->point,
                                 &pass->batch->microbatches[microbatch], slot, pipeline->workspace);
     if (out != NULL)
-        memcpy(out, slot_output(slot), bytes);
+        memcpy(out, slot_output(slot),
+               output_size(pipeline, pass->batch, microbatch) * sizeof(float));
     if (pass->consume != NULL && pipeline->stage->options.has_task_head)
         pass->consume(pass->context, pass->batch, microbatch, slot_logits(slot));
 }

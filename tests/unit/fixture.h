@@ -194,7 +194,7 @@ static inline float *fixture_modules(const struct fixture *fixture, const char *
 struct fixture_batch {
     struct microbatch microbatch;
     struct capacity capacity;
-    size_t *offsets, *pair_offsets;
+    size_t *offsets, *pair_offsets, *sequence_numbers;
     int32_t *token_ids, *type_ids, *labels;
     uint32_t *samples;
 };
@@ -208,6 +208,7 @@ static inline struct fixture_batch fixture_batch(const struct fixture *fixture, 
     struct fixture_batch batch = {
         .offsets = memory_allocate(bounds, sizeof(size_t), "batch"),
         .pair_offsets = memory_allocate(bounds, sizeof(size_t), "batch"),
+        .sequence_numbers = memory_allocate(bounds, sizeof(size_t), "batch"),
         .token_ids = memory_allocate(tokens, sizeof(int32_t), "batch"),
         .type_ids = memory_allocate(tokens, sizeof(int32_t), "batch"),
         .labels = memory_allocate(num_labels, sizeof(int32_t), "batch"),
@@ -226,6 +227,7 @@ static inline struct fixture_batch fixture_batch(const struct fixture *fixture, 
         const size_t length = (size_t)(offsets[i + 1] - offsets[i]);
         batch.offsets[i + 1] = (size_t)offsets[i + 1];
         batch.pair_offsets[i + 1] = batch.pair_offsets[i] + length * length;
+        batch.sequence_numbers[i + 1] = i + 1;
         batch.samples[i] = (uint32_t)i;
         longest = length > longest ? length : longest;
     }
@@ -235,6 +237,7 @@ static inline struct fixture_batch fixture_batch(const struct fixture *fixture, 
         .longest = longest,
         .offsets = batch.offsets,
         .pair_offsets = batch.pair_offsets,
+        .sequence_numbers = batch.sequence_numbers,
         .samples = batch.samples,
         .token_ids = batch.token_ids,
         .type_ids = batch.type_ids,
@@ -248,6 +251,7 @@ static inline struct fixture_batch fixture_batch(const struct fixture *fixture, 
 static inline void fixture_batch_free(struct fixture_batch *batch) {
     memory_free(batch->offsets);
     memory_free(batch->pair_offsets);
+    memory_free(batch->sequence_numbers);
     memory_free(batch->token_ids);
     memory_free(batch->type_ids);
     memory_free(batch->labels);

@@ -50,6 +50,7 @@ static struct dataset dataset_of(const struct fixture *fixture, const char *name
         .longest = all->longest,
     };
     memory_free(batch.pair_offsets);
+    memory_free(batch.sequence_numbers);
     memory_free(batch.samples);
     return dataset;
 }
@@ -539,13 +540,15 @@ static float *run_part(const struct setup *setup, const struct stage *stage,
         batch_capacity(microbatch->num_sequences, microbatch->longest, microbatch->num_tokens);
     struct slot *slot = slot_create(stage, &capacity, false);
     struct workspace *workspace = workspace_create(stage, &capacity, 8);
-    const size_t inputs = microbatch->num_tokens * options->architecture.hidden_size;
+    const size_t hidden = options->architecture.hidden_size;
+    const size_t inputs = stage_input_rows(stage, microbatch) * hidden;
     float *input = reference_values(inputs, 1, 9);
     memcpy(slot_input(slot), input, inputs * sizeof *input);
     const struct point point = {factors, setup->selection};
     stage_forward(stage, &point, microbatch, slot, workspace);
     const bool is_head = options->has_task_head;
-    *count = is_head ? head_rows(&stage->task_head, microbatch) * options->num_labels : inputs;
+    *count = is_head ? head_rows(&stage->task_head, microbatch) * options->num_labels
+                     : stage_output_rows(stage, microbatch) * hidden;
     float *output = reference_filled(*count, 0);
     memcpy(output, is_head ? slot_logits(slot) : slot_output(slot), *count * sizeof *output);
     memory_free(input);

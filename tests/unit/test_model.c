@@ -84,7 +84,7 @@ static void run_forward_backward(const struct setup *setup, const struct fixture
         const struct stage *stage = setup->stages[s];
         if (s > 0)
             memcpy(slot_input(passes->slots[s]), slot_output(passes->slots[s - 1]),
-                   batch->microbatch.num_tokens * hidden * sizeof(float));
+                   stage_input_rows(stage, &batch->microbatch) * hidden * sizeof(float));
         const size_t skip = stage->first_module * stage->options.adapters.num_components;
         const struct point point = {passes->factors[s],
                                     selection == NULL ? NULL : selection + skip};
