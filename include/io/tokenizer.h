@@ -20,9 +20,13 @@ void tokenizer_destroy(struct tokenizer **tokenizer);
 
 size_t tokenizer_vocabulary_size(const struct tokenizer *tokenizer);
 
-/* Ids of the special tokens of this vocabulary. */
+/* Ids of the special tokens of this vocabulary (-1: it has none), and how sequences are made with
+ * them: [CLS] a [SEP] b [SEP] with token types 0 and 1 (BERT), <s> a </s></s> b </s> without
+ * (RoBERTa). */
 struct tokenizer_special {
-    int32_t unknown, classify /* [CLS] */, separate /* [SEP] */, pad, mask;
+    int32_t unknown, classify /* [CLS], <s> */, separate /* [SEP], </s> */, pad, mask;
+    size_t separators_between; /* a and b: 1 or 2 */
+    bool has_token_types;
 };
 struct tokenizer_special tokenizer_special_ids(const struct tokenizer *tokenizer);
 

@@ -179,7 +179,9 @@ struct tokenizer_special tokenizer_special_ids(const struct tokenizer *tokenizer
                                       .classify = special[CLASSIFY].id,
                                       .separate = special[SEPARATE].id,
                                       .pad = special[PAD].id,
-                                      .mask = special[MASK].id};
+                                      .mask = special[MASK].id,
+                                      .separators_between = 1,
+                                      .has_token_types = true};
 }
 
 const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id) {
