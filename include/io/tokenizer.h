@@ -1,5 +1,5 @@
-/* WordPiece tokenizer, equal to Hugging Face's BertTokenizerFast (Devlin et al. 2019; the Python
- * package `tokenizers`, classes BertNormalizer, BertPreTokenizer and WordPiece). */
+/* Text to token ids and back, equal to Hugging Face's Python package `tokenizers`: BERT's WordPiece
+ * and the byte-level BPE of GPT-2 and RoBERTa. */
 #ifndef AUTOLORA_IO_TOKENIZER_H
 #define AUTOLORA_IO_TOKENIZER_H
 
@@ -11,9 +11,7 @@
 
 struct tokenizer;
 
-/* Reads the tokenizer of a model directory: `vocab.txt` (one piece a line; the line number is the
- * id) and the options do_lower_case, strip_accents, tokenize_chinese_chars of
- * `tokenizer_config.json` where that file exists (defaults: true, null = as do_lower_case, true).
+/* Reads the tokenizer of a model directory: `vocab.txt` (WordPiece, io/bert_tokenizer.h).
  * NULL and a problem (EXIT_DATA) if something is missing or inconsistent. Not collective. */
 struct tokenizer *tokenizer_create(const char *model_directory, struct problem *problem);
 void tokenizer_destroy(struct tokenizer **tokenizer);
@@ -41,12 +39,21 @@ struct token_list {
 void token_list_append(struct token_list *list, int32_t id);
 void token_list_free(struct token_list *list);
 
-/* Appends the ids of `length` bytes of UTF-8 text, without special tokens. Invalid UTF-8 is read as
- * Python's bytes.decode("utf-8", "replace") would read it. A word without any piece becomes the
- * unknown token, so does a word of more than 100 characters. Text of control characters or
- * white space only appends nothing. Special-token strings in the text ("[SEP]") are recognised
- * as Hugging Face does. Thread-safe. */
+/* Appends the ids of `length` bytes of UTF-8 text, without special tokens around it. Invalid UTF-8
+ * is read as Python's bytes.decode("utf-8", "replace") would read it. Strings of special tokens in
+ * the text ("[SEP]") are recognised as Hugging Face does. Thread-safe. */
 void tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
                       struct token_list *list);
+
+/* The same for one word of a sentence that is given as words: byte-level BPE reads a space before
+ * it (add_prefix_space), WordPiece makes no difference. */
+void tokenizer_encode_word(const struct tokenizer *tokenizer, const char *word, size_t length,
+                           struct token_list *list);
+
+/* Text of `count` ids as the package's decode() gives it, in valid UTF-8: *length bytes (a zero
+ * byte may be among them) and a '\0'. Ids out of range are left out, special tokens where that is
+ * asked for. Free with memory_free. Thread-safe. */
+char *tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count,
+                       bool is_skipping_special, size_t *length);
 
 #endif

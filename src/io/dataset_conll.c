@@ -105,7 +105,7 @@ static void encode_word(struct dataset_builder *builder, struct sentence *senten
     const size_t first = sentence->pieces.count, room = dataset_builder_room(builder);
     if (first > room)
         return;
-    tokenizer_encode(builder->tokenizer, word, strlen(word), &sentence->pieces);
+    tokenizer_encode_word(builder->tokenizer, word, strlen(word), &sentence->pieces);
     for (size_t i = first; i < sentence->pieces.count; ++i)
         token_list_append(&sentence->piece_labels, i == first ? label : LABEL_IGNORED);
     if (first == room || sentence->pieces.count == first)

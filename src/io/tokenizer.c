@@ -1,44 +1,11 @@
-/* One pass over the text collects a word at a time, normalised, in a buffer of fixed size. A word
- * that does not fit is unknown whatever it holds, so encoding allocates nothing but the list. */
+/* Finds the kind of a model directory's tokenizer and hands all calls on to it. */
 #include "io/tokenizer.h"
 
 #include "base/memory.h"
-#include "io/file.h"
-#include "io/json.h"
-#include "io/normalizer.h"
-#include "io/wordpiece.h"
-
-#include <string.h>
-#include <utf8proc.h>
-
-enum { UNKNOWN, CLASSIFY, SEPARATE, PAD, MASK, NUM_SPECIAL };
-
-struct special_token {
-    const char *text, *option;
-    bool is_required;
-    int32_t id; /* -1: not in the vocabulary */
-};
+#include "io/bert_tokenizer.h"
 
 struct tokenizer {
-    struct normalizer normalizer;
-    struct wordpiece *wordpiece;
-    struct special_token special[NUM_SPECIAL];
-    struct normal_character ascii[128];
-    bool is_ascii_kept[128];
-};
-
-/* The word being collected. */
-struct word {
-    size_t characters; /* may exceed WORDPIECE_MAX_CHARACTERS, text then stays as it is */
-    size_t bytes;
-    size_t barrier; /* no mark moves to before this byte */
-    char text[WORDPIECE_MAX_BYTES];
-};
-
-static const struct special_token special_tokens[NUM_SPECIAL] = {
-    [UNKNOWN] = {"[UNK]", "unk_token", true, -1},  [CLASSIFY] = {"[CLS]", "cls_token", true, -1},
-    [SEPARATE] = {"[SEP]", "sep_token", true, -1}, [PAD] = {"[PAD]", "pad_token", true, -1},
-    [MASK] = {"[MASK]", "mask_token", false, -1},
+    struct bert_tokenizer *bert;
 };
 
 /* ---- lists of ids ---- */
@@ -56,107 +23,12 @@ void token_list_free(struct token_list *list) {
     *list = (struct token_list){0};
 }
 
-/* ---- reading ---- */
-
-static bool find_special(struct tokenizer *tokenizer, const char *path, struct problem *problem) {
-    memcpy(tokenizer->special, special_tokens, sizeof(special_tokens));
-    for (size_t i = 0; i < NUM_SPECIAL; ++i) {
-        struct special_token *special = &tokenizer->special[i];
-        special->id = wordpiece_find(tokenizer->wordpiece, special->text);
-        if (special->id < 0 && special->is_required)
-            return problem_set(problem, EXIT_DATA, "%s: the piece %s is missing", path,
-                               special->text);
-    }
-    return true;
-}
-
-static bool read_vocabulary(struct tokenizer *tokenizer, const char *path,
-                            struct problem *problem) {
-    tokenizer->wordpiece = wordpiece_create(path, problem);
-    return tokenizer->wordpiece != NULL && find_special(tokenizer, path, problem);
-}
-
-/* A member that is true or false; keeps *value if absent, and if null where that is allowed. */
-static bool read_switch(const struct json *options, const char *name, bool is_null_allowed,
-                        const char *path, bool *value, struct problem *problem) {
-    const struct json *member = json_get(options, name);
-    if (member == NULL || (is_null_allowed && json_type(member) == JSON_NULL))
-        return true;
-    if (json_type(member) != JSON_BOOL)
-        return problem_set(problem, EXIT_DATA, "%s: %s must be true%s or false, not a %s", path,
-                           name, is_null_allowed ? ", null" : "", json_type_name(member));
-    *value = json_is_true(member);
-    return true;
-}
-
-/* A file that names other special tokens (RoBERTa's "<s>") belongs to another tokenizer. */
-static bool check_special_names(const struct json *options, const char *path,
-                                struct problem *problem) {
-    for (size_t i = 0; i < NUM_SPECIAL; ++i) {
-        const struct special_token *special = &special_tokens[i];
-        const struct json *member = json_get(options, special->option);
-        if (member != NULL && json_type(member) == JSON_OBJECT)
-            member = json_get(member, "content");
-        if (member == NULL || json_type(member) == JSON_NULL)
-            continue;
-        if (json_type(member) != JSON_STRING || strcmp(json_string(member), special->text) != 0)
-            return problem_set(problem, EXIT_DATA, "%s: %s must be \"%s\"", path, special->option,
-                               special->text);
-    }
-    return true;
-}
-
-static bool read_members(const struct json *options, const char *path,
-                         struct normalizer *normalizer, struct problem *problem) {
-    if (json_type(options) != JSON_OBJECT)
-        return problem_set(problem, EXIT_DATA, "%s: is not a JSON object", path);
-    if (!check_special_names(options, path, problem) ||
-        !read_switch(options, "do_lower_case", false, path, &normalizer->is_lower_casing, problem))
-        return false;
-    normalizer->is_stripping_accents = normalizer->is_lower_casing;
-    return read_switch(options, "strip_accents", true, path, &normalizer->is_stripping_accents,
-                       problem) &&
-           read_switch(options, "tokenize_chinese_chars", false, path,
-                       &normalizer->is_spacing_ideographs, problem);
-}
-
-static bool read_options(struct normalizer *normalizer, const char *path, struct problem *problem) {
-    *normalizer = (struct normalizer){true, true, true};
-    if (!file_exists(path))
-        return true;
-    size_t size = 0;
-    char *text = file_read(path, &size, problem);
-    if (text == NULL)
-        return false;
-    struct json *options = json_parse(text, size, path, EXIT_DATA, problem);
-    memory_free(text);
-    if (options == NULL)
-        return false;
-    const bool is_good = read_members(options, path, normalizer, problem);
-    json_destroy(&options);
-    return is_good;
-}
-
-static void tabulate_ascii(struct tokenizer *tokenizer) {
-    for (int32_t i = 0; i < 128; ++i) {
-        struct normal_character characters[NORMALIZER_MAX_CHARACTERS];
-        tokenizer->is_ascii_kept[i] = normalizer_apply(&tokenizer->normalizer, i, characters) == 1;
-        if (tokenizer->is_ascii_kept[i])
-            tokenizer->ascii[i] = characters[0];
-    }
-}
+/* ---- tokenizers ---- */
 
 struct tokenizer *tokenizer_create(const char *model_directory, struct problem *problem) {
     struct tokenizer *tokenizer = memory_allocate(1, sizeof(*tokenizer), "tokenizer");
-    char *vocabulary_path = file_join(model_directory, "vocab.txt");
-    char *options_path = file_join(model_directory, "tokenizer_config.json");
-    const bool is_good = read_vocabulary(tokenizer, vocabulary_path, problem) &&
-                         read_options(&tokenizer->normalizer, options_path, problem);
-    memory_free(vocabulary_path);
-    memory_free(options_path);
-    if (is_good)
-        tabulate_ascii(tokenizer);
-    else
+    tokenizer->bert = bert_tokenizer_create(model_directory, problem);
+    if (tokenizer->bert == NULL)
         tokenizer_destroy(&tokenizer);
     return tokenizer;
 }
@@ -164,163 +36,34 @@ struct tokenizer *tokenizer_create(const char *model_directory, struct problem *
 void tokenizer_destroy(struct tokenizer **tokenizer) {
     if (*tokenizer == NULL)
         return;
-    wordpiece_destroy(&(*tokenizer)->wordpiece);
+    bert_tokenizer_destroy(&(*tokenizer)->bert);
     memory_free(*tokenizer);
     *tokenizer = NULL;
 }
 
 size_t tokenizer_vocabulary_size(const struct tokenizer *tokenizer) {
-    return wordpiece_size(tokenizer->wordpiece);
+    return bert_tokenizer_vocabulary_size(tokenizer->bert);
 }
 
 struct tokenizer_special tokenizer_special_ids(const struct tokenizer *tokenizer) {
-    const struct special_token *special = tokenizer->special;
-    return (struct tokenizer_special){.unknown = special[UNKNOWN].id,
-                                      .classify = special[CLASSIFY].id,
-                                      .separate = special[SEPARATE].id,
-                                      .pad = special[PAD].id,
-                                      .mask = special[MASK].id,
-                                      .separators_between = 1,
-                                      .has_token_types = true};
+    return bert_tokenizer_special_ids(tokenizer->bert);
 }
 
 const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id) {
-    return wordpiece_text(tokenizer->wordpiece, id);
-}
-
-/* ---- encoding ---- */
-
-static void word_finish(const struct tokenizer *tokenizer, struct word *word,
-                        struct token_list *list) {
-    if (word->characters > WORDPIECE_MAX_CHARACTERS)
-        token_list_append(list, tokenizer->special[UNKNOWN].id);
-    else
-        wordpiece_encode(tokenizer->wordpiece, word->text, word->bytes,
-                         tokenizer->special[UNKNOWN].id, list);
-    word->characters = word->bytes = word->barrier = 0;
-}
-
-static inline void word_append_ascii(struct word *word, char byte) {
-    if (word->characters++ < WORDPIECE_MAX_CHARACTERS)
-        word->text[word->bytes++] = byte;
-}
-
-static bool is_character_start(char byte) {
-    return ((unsigned char)byte & 0xc0) != 0x80;
-}
-
-/* Where a character of this combining class belongs: behind those of no higher class. */
-static size_t mark_position(const struct word *word, uint8_t combining_class) {
-    size_t at = word->bytes;
-    while (at > word->barrier) {
-        size_t before = at - 1;
-        while (!is_character_start(word->text[before]))
-            --before;
-        int32_t code_point;
-        utf8proc_iterate((const utf8proc_uint8_t *)word->text + before,
-                         (utf8proc_ssize_t)(at - before), &code_point);
-        if (normalizer_combining_class(code_point) <= combining_class)
-            break;
-        at = before;
-    }
-    return at;
-}
-
-static void word_append(struct word *word, const struct normal_character *character) {
-    if (word->characters++ >= WORDPIECE_MAX_CHARACTERS)
-        return;
-    utf8proc_uint8_t bytes[4];
-    const size_t count = (size_t)utf8proc_encode_char(character->code_point, bytes);
-    size_t at = word->bytes;
-    if (character->combining_class != 0) {
-        at = mark_position(word, character->combining_class);
-        memmove(word->text + at + count, word->text + at, word->bytes - at);
-    }
-    memcpy(word->text + at, bytes, count);
-    word->bytes += count;
-}
-
-static void add_code_point(const struct tokenizer *tokenizer, int32_t code_point, struct word *word,
-                           struct token_list *list) {
-    struct normal_character characters[NORMALIZER_MAX_CHARACTERS];
-    const size_t count = normalizer_apply(&tokenizer->normalizer, code_point, characters);
-    for (size_t i = 0; i < count; ++i) {
-        switch (characters[i].kind) {
-        case NORMAL_WORD:
-            word_append(word, &characters[i]);
-            break;
-        case NORMAL_PUNCTUATION:
-            word_finish(tokenizer, word, list);
-            word_append(word, &characters[i]);
-            word_finish(tokenizer, word, list);
-            break;
-        case NORMAL_SPACE:
-            word_finish(tokenizer, word, list);
-            break;
-        case NORMAL_BARRIER:
-            word->barrier = word->bytes;
-            break;
-        }
-    }
-}
-
-/* The special token that the text begins with, or NULL. */
-static const struct special_token *match_special(const struct tokenizer *tokenizer,
-                                                 const char *text, size_t length) {
-    for (size_t i = 0; i < NUM_SPECIAL; ++i) {
-        const struct special_token *special = &tokenizer->special[i];
-        const size_t bytes = strlen(special->text);
-        if (special->id >= 0 && bytes <= length && memcmp(text, special->text, bytes) == 0)
-            return special;
-    }
-    return NULL;
-}
-
-/* Punctuation and white space of ASCII; returns the number of bytes used. */
-static size_t add_ascii_separator(const struct tokenizer *tokenizer, const char *text,
-                                  size_t length, struct word *word, struct token_list *list) {
-    const struct normal_character *character = &tokenizer->ascii[(unsigned char)*text];
-    word_finish(tokenizer, word, list);
-    if (character->kind == NORMAL_SPACE)
-        return 1;
-    if (*text == '[') {
-        const struct special_token *special = match_special(tokenizer, text, length);
-        if (special != NULL) {
-            token_list_append(list, special->id);
-            return strlen(special->text);
-        }
-    }
-    wordpiece_encode(tokenizer->wordpiece, text, 1, tokenizer->special[UNKNOWN].id, list);
-    return 1;
+    return bert_tokenizer_piece(tokenizer->bert, id);
 }
 
 void tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
                       struct token_list *list) {
-    struct word word;
-    word.characters = word.bytes = word.barrier = 0;
-    for (size_t at = 0; at < length;) {
-        const unsigned char byte = (unsigned char)text[at];
-        if (byte < 0x80) {
-            const struct normal_character *character = &tokenizer->ascii[byte];
-            if (!tokenizer->is_ascii_kept[byte]) {
-                ++at;
-            } else if (character->kind == NORMAL_WORD) {
-                word_append_ascii(&word, (char)character->code_point);
-                ++at;
-            } else {
-                at += add_ascii_separator(tokenizer, text + at, length - at, &word, list);
-            }
-            continue;
-        }
-        int32_t code_point;
-        const utf8proc_ssize_t used = utf8proc_iterate(
-            (const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &code_point);
-        if (used <= 0) { /* what Python replaces by U+FFFD, which normalisation removes */
-            ++at;
-            continue;
-        }
-        add_code_point(tokenizer, code_point, &word, list);
-        at += (size_t)used;
-    }
-    word_finish(tokenizer, &word, list);
+    bert_tokenizer_encode(tokenizer->bert, text, length, list);
+}
+
+void tokenizer_encode_word(const struct tokenizer *tokenizer, const char *word, size_t length,
+                           struct token_list *list) {
+    bert_tokenizer_encode(tokenizer->bert, word, length, list);
+}
+
+char *tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count,
+                       bool is_skipping_special, size_t *length) {
+    return bert_tokenizer_decode(tokenizer->bert, ids, count, is_skipping_special, length);
 }

@@ -34,7 +34,8 @@ from tokenizer_fixture import SETTINGS, SPECIAL, all_code_points, awkward_texts,
 
 NUM_RANDOM = 5000
 SOURCES = ["src/base/memory.c", "src/base/report.c", "src/io/file.c", "src/io/json.c", "src/io/normalizer.c",
-           "src/io/wordpiece.c", "src/io/tokenizer.c", "tests/tools/tokenize.c"]
+           "src/io/wordpiece.c", "src/io/bert_tokenizer.c", "src/io/tokenizer.c",
+           "tests/tools/tokenize.c"]
 
 
 def pkg_config(option):

@@ -278,6 +278,49 @@ static void test_special_tokens_in_text(void **state) {
     tokenizer_destroy(&tokenizer);
 }
 
+/* Expected texts by decoders.WordPiece(prefix="##", cleanup=True) of the Python package. */
+static void expect_text(const struct tokenizer *tokenizer, const char *text, bool is_skipping,
+                        const char *expected) {
+    struct token_list list = {0};
+    size_t length = 0;
+    tokenizer_encode(tokenizer, text, strlen(text), &list);
+    token_list_append(&list, -1);
+    token_list_append(&list, INT32_MAX);
+    char *decoded = tokenizer_decode(tokenizer, list.ids, list.count, is_skipping, &length);
+    assert_string_equal(decoded, expected);
+    assert_int_equal(length, strlen(expected));
+    memory_free(decoded);
+    token_list_free(&list);
+}
+
+static void test_decoding(void **state) {
+    (void)state;
+    struct tokenizer *tokenizer = create(SPECIAL "a\nb\n##b\n.\n##.\n'\ns\n's\n##'s\n", NULL);
+    expect_text(tokenizer, "", false, "");
+    expect_text(tokenizer, "abb ab . a,b", false, "abb ab. a [UNK] b");
+    expect_text(tokenizer, "[CLS]abb b[SEP]", false, "[CLS] abb b [SEP]");
+    expect_text(tokenizer, "[CLS]abb b[SEP]", true, "abb b");
+    expect_text(tokenizer, "a's", false, "a ' s"); /* the clean-up sees one piece at a time */
+    const int32_t ids[] = {7, 5, 9, 12, 13};
+    size_t length = 0;
+    char *decoded = tokenizer_decode(tokenizer, ids, 5, true, &length);
+    assert_string_equal(decoded, "##b a.'s's");
+    assert_int_equal(length, 10);
+    memory_free(decoded);
+    tokenizer_destroy(&tokenizer);
+}
+
+static void test_words_of_a_sentence(void **state) {
+    (void)state;
+    struct tokenizer *tokenizer = create(small_vocabulary, NULL);
+    struct token_list list = {0};
+    tokenizer_encode_word(tokenizer, "unaffable.", 10, &list);
+    assert_int_equal(list.count, 3);
+    assert_string_equal(tokenizer_piece(tokenizer, list.ids[1]), "##able");
+    token_list_free(&list);
+    tokenizer_destroy(&tokenizer);
+}
+
 static void test_long_words(void **state) {
     (void)state;
     char text[400];
@@ -562,6 +605,8 @@ int main(void) {
         TEST(test_case_and_accents),
         TEST(test_order_of_marks),
         TEST(test_special_tokens_in_text),
+        TEST(test_decoding),
+        TEST(test_words_of_a_sentence),
         TEST(test_long_words),
         TEST(test_invalid_utf8),
         TEST(test_line_ends),
