@@ -4,15 +4,11 @@
 
 #include "base/report.h"
 #include "model/architecture.h"
-#include "train/optimizer.h"
-#include "train/retrain.h"
-#include "train/search.h"
+#include "train/method.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-
-enum adapter_method { METHOD_AUTOLORA, METHOD_LORA };
 
 struct run_options {
     char *name;
@@ -32,17 +28,6 @@ struct task_options {
     char *train_file, *dev_file, *test_file; /* within data_dir; "": the task's usual names */
     size_t max_length;
     size_t limit_train, limit_dev; /* 0: all */
-};
-
-struct method_options { /* section "adapter" */
-    int method;         /* enum adapter_method */
-    size_t rank;        /* k in the search; the uniform lora_rank of method lora */
-    double mean_rank;   /* lora: spread round(mean_rank * modules) evenly over the modules; 0: use
-                           rank */
-    double alpha;
-    bool is_target[NUM_PROJECTIONS]; /* key "targets": a list of projection names */
-    double dropout;
-    char *ranks_from; /* a ranks.json: retrain at those ranks, no search; "": none */
 };
 
 struct parallel_options {
@@ -82,6 +67,9 @@ void config_free(struct config *config);
 
 /* The effective input as JSON text, defaults included; can be fed back. Free with memory_free. */
 char *config_print(const struct config *config);
+
+/* The word for a value of adapter.method. */
+const char *config_method_name(int method);
 
 /* Every key as a Markdown table, section by section: type, default, range, meaning. */
 void config_print_keys(FILE *stream);

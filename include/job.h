@@ -22,9 +22,10 @@ struct job {
     bool has_test;
     size_t num_own_validation;
     struct weights *weights;
-    size_t *stage_offsets; /* [stages + 1] */
-    size_t num_modules;    /* adapted projections of the whole model */
-    char **module_names;   /* [num_modules] */
+    size_t *stage_offsets;   /* [stages + 1] */
+    size_t num_modules;      /* adapted projections of the whole model */
+    char **module_names;     /* [num_modules] */
+    size_t *component_sizes; /* [num_modules] parameters of one component: d_in + d_out */
     int num_threads;
     bool is_thread_count_cut; /* asked for more threads than the cores this rank may use */
 };
@@ -36,11 +37,9 @@ bool job_open(struct job *job, MPI_Comm world, const char *input_path, const cha
               size_t num_overrides, struct problem *problem);
 void job_close(struct job *job);
 
-/* This rank's stage with its frozen weights. ranks [num_modules]; lora_scale of a module is alpha /
- * divisor, where divisor is its rank, or fixed_divisor unless that is 0. num_components: selection
- * variables a module, 0 in the retraining. NULL and a problem, the same on every rank. Collective.
- */
-struct stage *job_create_stage(const struct job *job, const size_t *ranks, size_t fixed_divisor,
-                               size_t num_components, struct problem *problem);
+/* This rank's stage with its frozen weights. NULL and a problem, the same on every rank.
+ * Collective. */
+struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
+                               struct problem *problem);
 
 #endif

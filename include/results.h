@@ -4,19 +4,17 @@
 #define AUTOLORA_RESULTS_H
 
 #include "job.h"
-#include "train/retrain.h"
-#include "train/search.h"
+#include "train/method.h"
 
 struct run_results {
     const struct job *job;
-    const size_t *ranks;                /* [num_modules] of the trained adapters */
-    const struct search_result *search; /* NULL: there was no search */
-    const struct retrain_result *retrain;
-    size_t adapter_parameters, head_parameters;
+    const struct method_output *output;
     const size_t *peak_memory; /* [ranks] bytes */
     double seconds;            /* whole run */
-    const char *warning;       /* NULL: none */
 };
+
+/* Mean of the ranks of this job's modules. */
+double results_mean_rank(const struct job *job, const size_t *ranks);
 
 /* {"module": rank, ...} as JSON text; free with memory_free. */
 char *results_ranks_text(const struct job *job, const size_t *ranks);
@@ -36,7 +34,7 @@ char *results_text(const struct run_results *results);
 void results_print_header(const struct job *job);
 /* Layer by projection, drawn in text. */
 void results_print_rank_table(const struct job *job, const size_t *ranks);
-/* The metrics beside those of always giving the most frequent label. */
+/* The metrics beside those of always giving the most frequent label, and the budget. */
 void results_print_metrics(const struct run_results *results);
 
 #endif

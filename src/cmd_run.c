@@ -7,9 +7,8 @@
 #include "io/trace.h"
 #include "job.h"
 #include "results.h"
-#include "train/trainer.h"
+#include "train/method.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,11 +46,9 @@ struct run {
     struct job job;
     struct trainer trainer;
     double start;
-    size_t *ranks; /* [num_modules] */
-    struct search_result search;
-    struct retrain_result retrain;
-    size_t adapter_parameters, head_parameters;
-    char *warning;
+    const struct method *method;
+    struct method_input input;
+    struct method_output output;
 };
 
 static bool is_first(const struct run *run) {
@@ -130,98 +127,54 @@ static void prepare_trainer(struct run *run) {
     };
 }
 
-/* The same total rank as `mean_rank` on average, spread as evenly as whole numbers allow. */
-static void spread_evenly(double mean_rank, size_t num_modules, size_t *ranks) {
-    const size_t total = (size_t)lround(mean_rank * (double)num_modules);
-    for (size_t m = 0; m < num_modules; ++m)
-        ranks[m] = total / num_modules + (m < total % num_modules);
+static struct stage *create_stage(const void *job, const struct stage_request *request,
+                                  struct problem *problem) {
+    return job_create_stage(job, request, problem);
 }
 
-static void set_uniform_ranks(struct run *run) {
-    const struct method_options *adapter = &run->job.config.adapter;
-    if (adapter->method == METHOD_LORA && adapter->mean_rank > 0) {
-        spread_evenly(adapter->mean_rank, run->job.num_modules, run->ranks);
-        return;
-    }
-    for (size_t m = 0; m < run->job.num_modules; ++m)
-        run->ranks[m] = adapter->rank;
-}
-
-static bool search_ranks(struct run *run, struct problem *problem) {
+static void prepare_method(struct run *run) {
     const struct job *job = &run->job;
-    const struct search_options *options = &job->config.search;
-    const size_t k = job->config.adapter.rank;
-    struct stage *stage = job_create_stage(job, run->ranks, k, k, problem);
-    if (stage == NULL)
-        return false;
-    const bool is_good = search_run(&run->trainer, options, stage, &run->search, problem);
-    stage_destroy(&stage);
-    if (!is_good)
-        return false;
-    memcpy(run->ranks, run->search.ranks, job->num_modules * sizeof *run->ranks);
-    run->warning = search_warning(options, &run->search);
-    if (is_first(run) && run->warning != NULL)
-        printf("warning: %s\n", run->warning);
-    return true;
+    run->method = method_of((enum adapter_method)job->config.adapter.method);
+    run->input = (struct method_input){
+        .trainer = &run->trainer,
+        .options = &job->config.adapter,
+        .search = &job->config.search,
+        .retrain = &job->config.retrain,
+        .num_modules = job->num_modules,
+        .component_sizes = job->component_sizes,
+        .create_stage = create_stage,
+        .context = job,
+    };
+    run->output.ranks = memory_allocate(job->num_modules, sizeof(size_t), "ranks");
 }
 
 /* Before the old results are removed: a ranks.json of this very directory may be given. */
-static bool set_first_ranks(struct run *run, struct problem *problem) {
+static bool read_given_ranks(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
-    run->ranks = memory_allocate(job->num_modules, sizeof *run->ranks, "ranks");
-    set_uniform_ranks(run);
-    if (*job->config.adapter.ranks_from == '\0')
+    const char *path = job->config.adapter.ranks_from;
+    if (*path == '\0')
         return true;
     if (is_first(run))
-        results_read_ranks(job, job->config.adapter.ranks_from, run->ranks, problem);
+        results_read_ranks(job, path, run->output.ranks, problem);
     if (!comm_agree(&job->comm, problem))
         return false;
-    comm_broadcast(&job->comm, 0, run->ranks, job->num_modules * sizeof *run->ranks);
+    comm_broadcast(&job->comm, 0, run->output.ranks, job->num_modules * sizeof *run->output.ranks);
     return true;
 }
 
-static bool find_ranks(struct run *run, struct problem *problem) {
+static bool choose_ranks(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
-    if (searches(run) && !search_ranks(run, problem))
+    if (*job->config.adapter.ranks_from == '\0' &&
+        !run->method->choose_ranks(&run->input, &run->output, problem))
         return false;
     if (is_first(run)) {
-        char *text = results_ranks_text(job, run->ranks);
+        if (run->output.warning != NULL)
+            printf("warning: %s\n", run->output.warning);
+        char *text = results_ranks_text(job, run->output.ranks);
         write_output(run, "ranks.json", text, problem);
         memory_free(text);
     }
     return comm_agree(&job->comm, problem);
-}
-
-static void count_parameters(struct run *run, const struct stage *stage) {
-    size_t counts[2] = {0}, sums[2];
-    for (size_t i = 0; i < stage->factors.count; ++i) {
-        const struct parameter *entry = &stage->factors.entries[i];
-        const bool is_head = strncmp(entry->name, "classifier.", 11) == 0;
-        counts[is_head] += entry->rows * entry->columns;
-    }
-    size_t *all = memory_allocate(2 * (size_t)run->job.comm.size, sizeof *all, "counts");
-    comm_all_gather(&run->job.comm, counts, 2, sizeof *counts, all);
-    sums[0] = sums[1] = 0;
-    for (int r = 0; r < run->job.comm.size; ++r) {
-        sums[0] += all[2 * r];
-        sums[1] += all[2 * r + 1];
-    }
-    memory_free(all);
-    run->adapter_parameters = sums[0];
-    run->head_parameters = sums[1];
-}
-
-static bool retrain_at_ranks(struct run *run, struct problem *problem) {
-    const struct job *job = &run->job;
-    const struct retrain_options *options = &job->config.retrain;
-    const size_t divisor = options->scaling == SCALING_ALPHA_OVER_K ? job->config.adapter.rank : 0;
-    struct stage *stage = job_create_stage(job, run->ranks, divisor, 0, problem);
-    if (stage == NULL)
-        return false;
-    count_parameters(run, stage);
-    const bool is_good = retrain_run(&run->trainer, options, stage, &run->retrain, problem);
-    stage_destroy(&stage);
-    return is_good;
 }
 
 /* result.json comes last: where it is, the run is whole. */
@@ -233,19 +186,14 @@ static bool conclude(struct run *run, struct problem *problem) {
     if (is_first(run)) {
         const struct run_results results = {
             .job = job,
-            .ranks = run->ranks,
-            .search = searches(run) ? &run->search : NULL,
-            .retrain = &run->retrain,
-            .adapter_parameters = run->adapter_parameters,
-            .head_parameters = run->head_parameters,
+            .output = &run->output,
             .peak_memory = peaks,
             .seconds = MPI_Wtime() - run->start,
-            .warning = run->warning,
         };
         char *text = results_text(&results);
         write_output(run, "result.json", text, problem);
         memory_free(text);
-        results_print_rank_table(job, run->ranks);
+        results_print_rank_table(job, run->output.ranks);
         results_print_metrics(&results);
         printf("\nfiles in %s: result.json ranks.json trace.h5 progress.jsonl input.json\n",
                job->output_dir);
@@ -262,8 +210,10 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
     if (is_first(run))
         results_print_header(&run->job);
     prepare_trainer(run);
-    const bool is_good = set_first_ranks(run, problem) && open_outputs(run, problem) &&
-                         find_ranks(run, problem) && retrain_at_ranks(run, problem);
+    prepare_method(run);
+    const bool is_good = read_given_ranks(run, problem) && open_outputs(run, problem) &&
+                         choose_ranks(run, problem) &&
+                         run->method->train(&run->input, &run->output, problem);
     struct problem closing = {0};
     const bool is_closed = close_outputs(run, &closing);
     if (is_good && !is_closed)
@@ -281,9 +231,8 @@ int cmd_run(MPI_Comm world, int argc, char **argv) {
     if (read_arguments(argc, argv, &arguments, &problem))
         run_all(&run, world, &arguments, &problem);
     job_close(&run.job);
-    search_result_free(&run.search);
-    memory_free(run.ranks);
-    memory_free(run.warning);
+    method_output_free(&run.output);
+    memory_free(run.output.ranks);
     memory_free(arguments.overrides);
     if (problem.exit_code != 0 && mpi_rank == 0)
         report_error("%s", problem.text);

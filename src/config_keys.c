@@ -20,6 +20,7 @@ static const enum task_kind KINDS_OF_TASKS[] = {
 static const char *const METHODS[] = {
     [METHOD_AUTOLORA] = "autolora",
     [METHOD_LORA] = "lora",
+    [METHOD_RANDOM] = "random",
 };
 static const char *const HYPERGRADIENTS[] = {
     [HYPERGRADIENT_EXACT] = "exact",
@@ -119,12 +120,16 @@ static const struct config_key KEYS[] = {
             HELP("take the first N development examples, for trials; 0: all")),
 
     CHOICE("adapter.method", adapter.method, DEFAULT("\"autolora\""), ONE_OF(METHODS),
-           HELP("autolora: search the ranks, then retrain at them; lora: train at given ranks")),
+           HELP("autolora: search the ranks, then retrain at them; lora: train at uniform ranks; "
+                "random: train at random ranks (the control of a search)")),
     INTEGER("adapter.rank", adapter.rank, DEFAULT("8"), FROM_TO(1, 4096),
-            HELP("autolora: k, the largest rank that the search can choose; lora: the rank of every module")),
+            HELP("autolora: k, the largest rank that the search can choose; lora: the rank of every module; "
+                 "random: the mean rank, if adapter.mean_rank is 0")),
     NUMBER("adapter.mean_rank", adapter.mean_rank, DEFAULT("0"), FROM_TO(0, 4096),
-           HELP("lora: spread this mean rank evenly over the modules (a baseline with the budget of a search); "
-                "0: use adapter.rank")),
+           HELP("lora, random: the total rank is this times the modules, rounded (a baseline with the budget "
+                "of a search); lora spreads it evenly; 0: use adapter.rank")),
+    INTEGER("adapter.rank_max", adapter.rank_max, DEFAULT("0"), FROM_TO(0, 4096),
+            HELP("random: all ranks from 0 to this one are drawn alike; 0: twice the mean, rounded up")),
     NUMBER("adapter.alpha", adapter.alpha, DEFAULT("16"), ABOVE_ZERO,
            HELP("lora_alpha: an update is scaled by alpha / rank")),
     PROJECTIONS("adapter.targets", adapter.is_target, DEFAULT("[\"query\", \"value\"]"),
@@ -169,6 +174,14 @@ static const struct config_key KEYS[] = {
            HELP("initial value of every selection logit")),
     INTEGER("search.selection_every", search.selection_every, DEFAULT("1"), AT_LEAST(1),
             HELP("iterations from one update of the selection to the next")),
+    NUMBER("search.target_mean_rank", search.target_mean_rank, DEFAULT("0"), FROM_TO(0, 4096),
+           HELP("the components that count are those of the largest selection variables in the whole model, "
+                "this times the modules in all, in place of the threshold 1/k; 0: by the threshold")),
+    INTEGER("search.min_rank", search.min_rank, DEFAULT("0"), FROM_TO(0, 4096),
+            HELP("least rank of a module; within search.target_mean_rank, else added to what the threshold gives")),
+    INTEGER("search.max_parameters", search.max_parameters, DEFAULT("0"), AT_LEAST(0),
+            HELP("most parameters of all adapters: the components of the smallest selection variables are left "
+                 "out until they fit, down to search.min_rank; 0: no limit")),
 
     NUMBER("retrain.epochs", retrain.epochs, DEFAULT("10"), FROM_TO(0, 1e6), .is_above_minimum = true,
            HELP("passes over the training data, if retrain.steps is 0")),
@@ -299,4 +312,8 @@ void config_number_text(double value, char *text) {
     /* %g writes 65536 as 7e+04 until five digits are asked for, and 10 as 1e+01. */
     if (floor(value) == value && fabs(value) < 1e16)
         snprintf(text, NUMBER_TEXT_BYTES, "%.0f", value);
+}
+
+const char *config_method_name(int method) {
+    return METHODS[method];
 }

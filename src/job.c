@@ -188,10 +188,17 @@ static void name_modules(struct job *job) {
     size_t count = 0;
     job->module_names = memory_allocate(job->architecture.num_blocks * NUM_PROJECTIONS,
                                         sizeof *job->module_names, "module names");
+    job->component_sizes = memory_allocate(job->architecture.num_blocks * NUM_PROJECTIONS,
+                                           sizeof *job->component_sizes, "sizes of components");
     for (size_t block = 0; block < job->architecture.num_blocks; ++block)
-        for (int p = 0; p < NUM_PROJECTIONS; ++p)
-            if (is_target[p])
-                job->module_names[count++] = architecture_module_name(block, (enum projection)p);
+        for (int p = 0; p < NUM_PROJECTIONS; ++p) {
+            if (!is_target[p])
+                continue;
+            job->component_sizes[count] =
+                projection_input_size(&job->architecture, (enum projection)p) +
+                projection_output_size(&job->architecture, (enum projection)p);
+            job->module_names[count++] = architecture_module_name(block, (enum projection)p);
+        }
     job->num_modules = count;
 }
 
@@ -254,6 +261,7 @@ void job_close(struct job *job) {
     for (size_t i = 0; i < job->num_modules; ++i)
         memory_free(job->module_names[i]);
     memory_free(job->module_names);
+    memory_free(job->component_sizes);
     memory_free(job->stage_offsets);
     memory_free(job->input_text);
     memory_free(job->output_dir);
@@ -274,22 +282,23 @@ static bool load_weights(const struct job *job, struct stage *stage, struct prob
     return is_good;
 }
 
-struct stage *job_create_stage(const struct job *job, const size_t *ranks, size_t fixed_divisor,
-                               size_t num_components, struct problem *problem) {
+struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
+                               struct problem *problem) {
     const size_t s = (size_t)job->comm.mpi_rank, last = (size_t)job->comm.size - 1;
     float *scales = memory_allocate(job->num_modules, sizeof *scales, "scales");
     for (size_t m = 0; m < job->num_modules; ++m) {
-        const size_t divisor = fixed_divisor > 0 ? fixed_divisor : ranks[m];
+        const size_t divisor =
+            request->fixed_divisor > 0 ? request->fixed_divisor : request->ranks[m];
         scales[m] = divisor > 0 ? (float)(job->config.adapter.alpha / (double)divisor) : 0;
     }
     struct stage_options options = {
         .architecture = job->architecture,
         .adapters =
             {
-                .ranks = ranks,
+                .ranks = request->ranks,
                 .scales = scales,
                 .dropout = (float)job->config.adapter.dropout,
-                .num_components = num_components,
+                .num_components = request->num_components,
             },
         .head_kind = job->config.task.kind == TASK_TOKEN_CLASSIFICATION
                          ? HEAD_TOKEN_CLASSIFICATION

@@ -156,30 +156,46 @@ static void add_data(struct json *root, const struct job *job) {
         add_split(data, "test", &job->test);
 }
 
-static double mean_of(const size_t *ranks, size_t count) {
+double results_mean_rank(const struct job *job, const size_t *ranks) {
     double sum = 0;
-    for (size_t m = 0; m < count; ++m)
+    for (size_t m = 0; m < job->num_modules; ++m)
         sum += (double)ranks[m];
-    return count > 0 ? sum / (double)count : 0;
+    return job->num_modules > 0 ? sum / (double)job->num_modules : 0;
+}
+
+/* The same for every method, so that they can be compared. */
+static void add_budget(struct json *root, const struct job *job,
+                       const struct method_output *output) {
+    struct json *part = json_add_object(root, "budget");
+    json_add_number(part, "trainable_parameters",
+                    (double)(output->adapter_parameters + output->head_parameters));
+    json_add_number(part, "most_trainable_parameters", (double)output->most_parameters);
+    json_add_number(part, "mean_rank", results_mean_rank(job, output->ranks));
+    json_add_number(part, "seconds", output->search.seconds + output->retrain.seconds);
+    json_add_number(part, "tokens",
+                    (double)(output->search.num_tokens + output->retrain.num_tokens));
 }
 
 char *results_text(const struct run_results *results) {
     const struct job *job = results->job;
+    const struct method_output *output = results->output;
     struct json *root = json_create_object();
     json_add_string(root, "name", job->config.run.name);
+    json_add_string(root, "method", config_method_name(job->config.adapter.method));
     struct json *metrics = json_add_object(root, "metrics");
-    add_evaluation(metrics, "dev", &results->retrain->dev);
-    add_evaluation(metrics, "test", &results->retrain->test);
-    json_add_string(root, "metric_name", evaluation_score_name(&results->retrain->dev));
-    json_add_number(root, "score", evaluation_score(&results->retrain->dev));
-    add_ranks(json_add_object(root, "ranks"), job, results->ranks);
-    json_add_number(root, "mean_rank", mean_of(results->ranks, job->num_modules));
+    add_evaluation(metrics, "dev", &output->retrain.dev);
+    add_evaluation(metrics, "test", &output->retrain.test);
+    json_add_string(root, "metric_name", evaluation_score_name(&output->retrain.dev));
+    json_add_number(root, "score", evaluation_score(&output->retrain.dev));
+    add_ranks(json_add_object(root, "ranks"), job, output->ranks);
+    json_add_number(root, "mean_rank", results_mean_rank(job, output->ranks));
     json_add_number(root, "trainable_parameters",
-                    (double)(results->adapter_parameters + results->head_parameters));
-    json_add_number(root, "adapter_parameters", (double)results->adapter_parameters);
-    if (results->search != NULL)
-        add_search(root, results->search, results->warning);
-    add_retrain(root, results->retrain);
+                    (double)(output->adapter_parameters + output->head_parameters));
+    json_add_number(root, "adapter_parameters", (double)output->adapter_parameters);
+    add_budget(root, job, output);
+    if (output->search.num_steps > 0)
+        add_search(root, &output->search, output->warning);
+    add_retrain(root, &output->retrain);
     add_data(root, job);
     json_add_number(root, "seconds", results->seconds);
     struct json *memory = json_add_array(root, "peak_memory_bytes_per_rank");

@@ -59,7 +59,7 @@ static void print_bar(size_t rank, size_t most) {
 
 void results_print_rank_table(const struct job *job, const size_t *ranks) {
     const size_t most = largest(ranks, job->num_modules);
-    size_t module = 0, total = 0;
+    size_t module = 0;
     printf("\nranks\nlayer");
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
         if (job->config.adapter.is_target[p])
@@ -70,12 +70,11 @@ void results_print_rank_table(const struct job *job, const size_t *ranks) {
         for (int p = 0; p < NUM_PROJECTIONS; ++p) {
             if (!job->config.adapter.is_target[p])
                 continue;
-            total += ranks[module];
             print_bar(ranks[module++], most);
         }
         printf("\n");
     }
-    printf("mean rank %.2f\n", (double)total / (double)job->num_modules);
+    printf("mean rank %.2f\n", results_mean_rank(job, ranks));
 }
 
 /* The label that the training set has most often. */
@@ -118,16 +117,26 @@ static void print_evaluation(const char *split, const struct evaluation *evaluat
     }
 }
 
+static void print_budget(const struct job *job, const struct method_output *output) {
+    printf("\ntrainable parameters %zu (adapters %zu, task head %zu)\n",
+           output->adapter_parameters + output->head_parameters, output->adapter_parameters,
+           output->head_parameters);
+    printf(
+        "budget     %s: mean rank %.2f, %zu parameters at most in training, %.1f s, %zu tokens\n",
+        config_method_name(job->config.adapter.method), results_mean_rank(job, output->ranks),
+        output->most_parameters, output->search.seconds + output->retrain.seconds,
+        output->search.num_tokens + output->retrain.num_tokens);
+}
+
 void results_print_metrics(const struct run_results *results) {
     const struct job *job = results->job;
+    const struct method_output *output = results->output;
     const int32_t label = most_frequent_label(job);
     printf("\n%-5s %-20s %8s %12s\n", "split", "metric", "result", "always one");
-    print_evaluation("dev", &results->retrain->dev, baseline_accuracy(&job->dev, label));
+    print_evaluation("dev", &output->retrain.dev, baseline_accuracy(&job->dev, label));
     if (job->has_test)
-        print_evaluation("test", &results->retrain->test, baseline_accuracy(&job->test, label));
+        print_evaluation("test", &output->retrain.test, baseline_accuracy(&job->test, label));
     printf("(\"always one\": always giving the most frequent training label, \"%s\")\n",
            job->labels.names[label]);
-    printf("\ntrainable parameters %zu (adapters %zu, task head %zu)\n",
-           results->adapter_parameters + results->head_parameters, results->adapter_parameters,
-           results->head_parameters);
+    print_budget(job, output);
 }

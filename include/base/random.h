@@ -13,6 +13,7 @@ enum random_purpose {
     RANDOM_DROPOUT_HIDDEN,    /* identity: place in the model; step, sample */
     RANDOM_DROPOUT_ATTENTION, /* identity: block and head; step, sample */
     RANDOM_DROPOUT_ADAPTER,   /* identity: module; step, sample */
+    RANDOM_RANKS,             /* random ranks; step: attempt */
 };
 
 /* A stream of numbers: (seed, purpose, identity, step, sample) hashed into Philox's key and the

@@ -23,6 +23,10 @@ void selection_forward(enum selection_constraint constraint, const float *logits
 void selection_backward(enum selection_constraint constraint, const float *selection,
                         const float *d_selection, size_t num_modules, size_t k, float *d_logits);
 
+/* shares [num_modules, k]: what the rule compares with 1/k. */
+void selection_shares(enum threshold_rule rule, const float *logits, const float *selection,
+                      size_t num_modules, size_t k, float *shares);
+
 /* ranks [num_modules]: how many components reach the threshold. Values within 1e-6 (relative) of it
  * count as reaching it, so that k equal values give k. */
 void selection_ranks(enum threshold_rule rule, const float *logits, const float *selection,

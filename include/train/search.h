@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct budget;
 struct trainer;
 struct stage;
 
@@ -33,12 +34,15 @@ struct search_options {
     double selection_weight_decay; /* L2 */
     double selection_initial;      /* initial value of every logit: 1 */
     size_t selection_every;        /* iterations between selection updates */
+    double target_mean_rank;       /* of all modules; 0: the threshold rule decides */
+    size_t min_rank;               /* of every module */
+    size_t max_parameters;         /* of all adapters; 0: no limit */
 };
 
 /* What the search found; arrays are over the modules of the whole model, the same on every rank. */
 struct search_result {
     size_t num_modules, num_components;
-    size_t *ranks;             /* [modules] under the threshold rule */
+    size_t *ranks;             /* [modules] under the threshold rule and the budget */
     float *logits, *selection; /* [modules, components] at the end */
     size_t num_steps, num_tokens;
     double seconds, loss_train, loss_validation; /* at the last step */
@@ -47,11 +51,12 @@ struct search_result {
     size_t train_examples, validation_examples;
 };
 
-/* Runs the search on this rank's `stage`. False and a problem, the same on every rank, on a
- * non-finite loss or when the trace cannot be written. Collective over trainer->comm. Free the
- * result with search_result_free. */
+/* Runs the search on this rank's `stage`; the budget has passed budget_check. False and a problem,
+ * the same on every rank, on a non-finite loss or when the trace cannot be written. Collective over
+ * trainer->comm. Free the result with search_result_free. */
 bool search_run(const struct trainer *trainer, const struct search_options *options,
-                const struct stage *stage, struct search_result *result, struct problem *problem);
+                const struct budget *budget, const struct stage *stage,
+                struct search_result *result, struct problem *problem);
 void search_result_free(struct search_result *result);
 
 /* Says aloud when the search has done nothing: the text of a warning, or NULL. Free with

@@ -46,19 +46,38 @@ void selection_backward(enum selection_constraint constraint, const float *selec
     }
 }
 
+/* Of one module, in double precision. */
+static double share_of(enum threshold_rule rule, const float *a, const float *q, double sum,
+                       size_t j) {
+    return rule == THRESHOLD_SOFTMAX ? q[j] : a[j] / sum;
+}
+
+static double sum_of(const float *values, size_t count) {
+    double sum = 0;
+    for (size_t j = 0; j < count; ++j)
+        sum += values[j];
+    return sum;
+}
+
+void selection_shares(enum threshold_rule rule, const float *logits, const float *selection,
+                      size_t num_modules, size_t k, float *shares) {
+    for (size_t m = 0; m < num_modules; ++m) {
+        const float *a = logits + m * k, *q = selection + m * k;
+        const double sum = sum_of(a, k);
+        for (size_t j = 0; j < k; ++j)
+            shares[m * k + j] = (float)share_of(rule, a, q, sum, j);
+    }
+}
+
 void selection_ranks(enum threshold_rule rule, const float *logits, const float *selection,
                      size_t num_modules, size_t k, size_t *ranks) {
     const double threshold = (1.0 - 1e-6) / (double)k;
     for (size_t m = 0; m < num_modules; ++m) {
         const float *a = logits + m * k, *q = selection + m * k;
-        double sum = 0;
-        for (size_t j = 0; j < k; ++j)
-            sum += a[j];
+        const double sum = sum_of(a, k);
         ranks[m] = 0;
-        for (size_t j = 0; j < k; ++j) {
-            const double share = rule == THRESHOLD_SOFTMAX ? q[j] : a[j] / sum;
-            ranks[m] += share >= threshold;
-        }
+        for (size_t j = 0; j < k; ++j)
+            ranks[m] += share_of(rule, a, q, sum, j) >= threshold;
     }
 }
 

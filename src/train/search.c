@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "model/selection.h"
+#include "train/budget.h"
 #include "train/hypergradient.h"
 #include "train/state.h"
 #include "train/trainer.h"
@@ -19,6 +20,7 @@
 struct search {
     const struct trainer *trainer;
     const struct search_options *options;
+    const struct budget *budget;
     const struct stage *stage;
     struct pipeline *pipeline;
     struct hypergradient *hypergradient;
@@ -258,13 +260,23 @@ static bool write_trace_row(const struct search *search, const struct search_res
     return trace_add_search(trainer->trace, &row, problem);
 }
 
+/* Ranks by the threshold rule, then kept to the budget by what the rule compares. */
+static void choose_ranks(const struct search *search, struct search_result *result) {
+    const enum threshold_rule rule = (enum threshold_rule)search->options->threshold_rule;
+    const size_t modules = result->num_modules, k = result->num_components;
+    selection_ranks(rule, result->logits, result->selection, modules, k, result->ranks);
+    float *shares = memory_allocate(modules * k, sizeof *shares, "shares");
+    selection_shares(rule, result->logits, result->selection, modules, k, shares);
+    budget_apply(search->budget, shares, result->ranks);
+    memory_free(shares);
+}
+
 /* Gathers what is known after an iteration into the result and writes the trace. */
 static void observe(const struct search *search, struct search_result *result, float *d_logits,
                     bool wants_row, struct problem *problem) {
     gather_all(search, search->selection, result->selection);
     gather_all(search, search->state.logits, result->logits);
-    selection_ranks((enum threshold_rule)search->options->threshold_rule, result->logits,
-                    result->selection, result->num_modules, result->num_components, result->ranks);
+    choose_ranks(search, result);
     result->mean_entropy = 0;
     for (size_t m = 0; m < result->num_modules; ++m)
         result->mean_entropy += selection_entropy(result->selection + m * result->num_components,
@@ -359,8 +371,10 @@ static bool loop(struct search *search, struct search_result *result, struct pro
 }
 
 bool search_run(const struct trainer *trainer, const struct search_options *options,
-                const struct stage *stage, struct search_result *result, struct problem *problem) {
-    struct search search = {.trainer = trainer, .options = options, .stage = stage};
+                const struct budget *budget, const struct stage *stage,
+                struct search_result *result, struct problem *problem) {
+    struct search search = {
+        .trainer = trainer, .options = options, .budget = budget, .stage = stage};
     split_data(&search);
     if (!split_is_usable(&search, problem)) {
         memory_free(search.subset);

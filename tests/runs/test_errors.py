@@ -57,6 +57,16 @@ def test_bad_key(case):
     assert not job.output.exists()
 
 
+@cases(rank_max=({"adapter.method": "random", "adapter.rank_max": 3}, ["adapter.rank_max, 3"]),
+       target=({"search.target_mean_rank": 5}, ["search.target_mean_rank", "30", "adapter.rank"]),
+       floor=({"search.min_rank": 5}, ["search.min_rank is 5"]),
+       both=({"search.min_rank": 3, "search.target_mean_rank": 2}, ["search.min_rank, 3"]),
+       parameters=({"search.min_rank": 1, "search.max_parameters": 287}, ["287", "288"]))
+def test_impossible_budget(case):
+    keys, words = case
+    job_fails(Job(), USAGE, *words, keys=keys)
+
+
 def test_mistakes_are_listed_together():
     keys = {"search.step": 4, "optimizer.lr": -1, "task.name": "colour", "run.seed": 0.5}
     fails(Job().run(2, keys), USAGE, *keys)

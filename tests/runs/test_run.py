@@ -178,6 +178,65 @@ def test_plain_lora_of_a_mean_rank():
     assert list(results.ranks.values()) == [3, 3, 3, 2, 2, 2]
 
 
+def test_budget_report():
+    """The same for every method; the search trains all components, the result only those kept."""
+    results = Job(keys=LIVELY).results()
+    budget, head = results.result["budget"], 2 * 24 + 2
+    assert budget["trainable_parameters"] == results.result["trainable_parameters"]
+    assert budget["most_trainable_parameters"] == 6 * 8 * (PER_RANK + 1) + head
+    assert budget["mean_rank"] == results.result["mean_rank"]
+    for name in ("seconds", "tokens"):
+        total = results.result["search"][name] + results.result["retrain"][name]
+        assert abs(budget[name] - total) < 1e-9, name
+    lora = Job(keys={"adapter.method": "lora"}).results().result
+    assert (results.result["method"], lora["method"]) == ("autolora", "lora")
+    assert lora["budget"].keys() == budget.keys()
+    assert lora["budget"]["most_trainable_parameters"] == lora["trainable_parameters"]
+    assert "\nbudget     autolora: mean rank" in results.outcome.out
+
+
+def test_random_ranks():
+    job = Job(keys={"adapter.method": "random", "adapter.mean_rank": 2.5})
+    results = job.results(output="first")
+    assert sum(results.ranks.values()) == 15 and max(results.ranks.values()) <= 5
+    assert results.result["method"] == "random" and "search" not in results.result
+    assert_same(job.results(2, output="two"), results, "2 ranks")
+    found = {tuple(job.results(1, {"run.seed": seed}, output="other").ranks.values())
+             for seed in (2, 3, 4)}
+    assert len(found | {tuple(results.ranks.values())}) > 2, "other seeds, other ranks"
+    narrow = job.results(1, {"adapter.rank_max": 3}, output="narrow")
+    assert max(narrow.ranks.values()) <= 3 and sum(narrow.ranks.values()) == 15
+
+
+def test_random_ranks_are_retrained_as_given_ranks_are():
+    job = Job(keys={"adapter.method": "random"})
+    random = job.results(output="random")
+    keys = {"adapter.method": "lora", "adapter.ranks_from": str(job.output / "ranks.json")}
+    assert_same(job.results(2, keys, output="given"), random, "given ranks", RETRAINING)
+
+
+def test_search_to_a_mean_rank():
+    job = Job(keys=LIVELY)
+    free = job.results(output="free")
+    keys = {"search.target_mean_rank": 1.5}
+    target = job.results(2, keys, output="target")
+    assert sum(target.ranks.values()) == 9
+    assert target.trace["/search/ranks"].numbers[-6:] == list(target.ranks.values())
+    assert target.trace["/search/selection"].texts == free.trace["/search/selection"].texts
+    floor = job.results(1, {**keys, "search.min_rank": 1}, output="floor")
+    assert sum(floor.ranks.values()) == 9 and min(floor.ranks.values()) == 1
+
+
+def test_search_to_a_number_of_parameters():
+    job = Job(keys={**LIVELY, "search.min_rank": 1})
+    free = job.results(output="free")
+    most = (sum(free.ranks.values()) - 2) * PER_RANK + 5
+    fitted = job.results(3, {"search.max_parameters": most}, output="fitted")
+    assert sum(fitted.ranks.values()) == sum(free.ranks.values()) - 2
+    assert fitted.result["adapter_parameters"] == most - 5
+    assert all(fitted.ranks[name] <= rank for name, rank in free.ranks.items())
+
+
 def test_given_ranks_reproduce_the_retraining():
     job = Job(keys={**LIVELY, "adapter.dropout": 0.1})
     searched = job.results(output="searched")

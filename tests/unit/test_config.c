@@ -74,6 +74,9 @@ static void test_defaults(void **state) {
     assert_int_equal(config.task.max_length, 128);
     assert_int_equal(config.adapter.method, METHOD_AUTOLORA);
     assert_int_equal(config.adapter.rank, 8);
+    assert_true(config.adapter.mean_rank == 0 && config.adapter.rank_max == 0);
+    assert_true(config.search.target_mean_rank == 0);
+    assert_true(config.search.min_rank == 0 && config.search.max_parameters == 0);
     for (size_t i = 0; i < NUM_PROJECTIONS; ++i)
         assert_int_equal(config.adapter.is_target[i],
                          i == PROJECTION_QUERY || i == PROJECTION_VALUE);
@@ -258,11 +261,11 @@ static void test_lists_and_choices(void **state) {
                          "expected a list of integers 0 .. 65536, found [1,\"2\"]");
     assert_value_refused("parallel.layout", "3", "expected a list of integers 0 .. 65536, found 3");
     assert_value_refused("adapter.method", "LoRA",
-                         "expected one of autolora, lora, found \"LoRA\"");
+                         "expected one of autolora, lora, random, found \"LoRA\"");
     assert_value_refused("task.kind", "language_modeling",
                          "expected one of sequence_classification, token_classification, found "
                          "\"language_modeling\"");
-    assert_value_refused("adapter.method", "1", "expected one of autolora, lora, found 1");
+    assert_value_refused("adapter.method", "1", "expected one of autolora, lora, random, found 1");
     assert_refused(INPUT(", \"run\": {\"name\": 5}"), NULL,
                    "in.json: run.name: expected a string, not empty, found 5");
     assert_value_refused("search.meta", "\"true\"", "expected true or false, found \"true\"");

@@ -1,0 +1,90 @@
+/* The ways to fine-tune (adapter.method) behind one interface: how the ranks are chosen before
+ * training, and how the adapters are trained. One source a method, method_*.c. Whatever the method,
+ * the order of the data depends on the seed and the step alone, and the same is reported of its
+ * budget. */
+#ifndef AUTOLORA_TRAIN_METHOD_H
+#define AUTOLORA_TRAIN_METHOD_H
+
+#include "model/architecture.h"
+#include "train/retrain.h"
+#include "train/search.h"
+#include "train/trainer.h"
+
+enum adapter_method { METHOD_AUTOLORA, METHOD_LORA, METHOD_RANDOM };
+
+/* Keys adapter.*. */
+struct method_options {
+    int method;       /* enum adapter_method */
+    size_t rank;      /* k in the search; the uniform lora_rank of method lora */
+    double mean_rank; /* lora, random: round(mean_rank * modules) components in all; 0: rank */
+    size_t rank_max;  /* random: largest rank of a module; 0: twice the mean */
+    double alpha;
+    bool is_target[NUM_PROJECTIONS]; /* key "targets": a list of projection names */
+    double dropout;
+    char *ranks_from; /* a ranks.json: retrain at those ranks, no search; "": none */
+};
+
+/* The adapters of a stage to be created. lora_scale of a module is alpha / divisor, where divisor
+ * is its rank, or fixed_divisor unless that is 0. */
+struct stage_request {
+    const size_t *ranks; /* [num_modules] */
+    size_t fixed_divisor;
+    size_t num_components; /* selection variables a module; 0: none */
+};
+
+struct method_input {
+    const struct trainer *trainer;
+    const struct method_options *options;
+    const struct search_options *search;
+    const struct retrain_options *retrain;
+    size_t num_modules;
+    const size_t *component_sizes; /* [num_modules] parameters of one component: d_in + d_out */
+    /* This rank's stage. NULL and a problem, the same on every rank. Collective. */
+    struct stage *(*create_stage)(const void *context, const struct stage_request *request,
+                                  struct problem *problem);
+    const void *context;
+};
+
+/* What a method leaves; the same on every rank. */
+struct method_output {
+    size_t *ranks;               /* [num_modules]; the caller's */
+    struct search_result search; /* num_steps 0: no search */
+    struct retrain_result retrain;
+    size_t adapter_parameters, head_parameters; /* of the trained model */
+    size_t most_parameters; /* trained at once at any time, the search included */
+    char *warning;          /* NULL: none */
+};
+void method_output_free(struct method_output *output);
+
+/* Both are collective, and false with a problem, the same on every rank, on failure. */
+struct method {
+    /* Chooses output->ranks. */
+    bool (*choose_ranks)(const struct method_input *input, struct method_output *output,
+                         struct problem *problem);
+    /* Trains and evaluates the adapters at output->ranks. */
+    bool (*train)(const struct method_input *input, struct method_output *output,
+                  struct problem *problem);
+};
+const struct method *method_of(enum adapter_method method);
+
+/* round(mean_rank * modules), or rank * modules where no mean is given. */
+size_t method_total_rank(const struct method_input *input);
+
+/* Trainable parameters of all stages: counts [2], adapters and task head. Collective. */
+void method_count_parameters(const struct method_input *input, const struct stage *stage,
+                             size_t counts[2]);
+
+/* lora: all ranks alike, or as nearly as whole numbers allow. */
+bool method_lora_ranks(const struct method_input *input, struct method_output *output,
+                       struct problem *problem);
+/* autolora: ranks by the search. */
+bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
+                           struct problem *problem);
+/* random: the control. Each vector of ranks from 0 to rank_max with the given total is as likely as
+ * any other. */
+bool method_random_ranks(const struct method_input *input, struct method_output *output,
+                         struct problem *problem);
+/* Draws such a vector: ranks [num_modules], total <= rank_max * num_modules. */
+void random_ranks(uint64_t seed, size_t num_modules, size_t total, size_t rank_max, size_t *ranks);
+
+#endif

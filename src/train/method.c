@@ -1,0 +1,71 @@
+/* The table of methods, and what they share. */
+#include "train/method.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Fresh adapters at the chosen ranks. */
+static bool train_adapters(const struct method_input *input, struct method_output *output,
+                           struct problem *problem) {
+    const bool is_fixed = input->retrain->scaling == SCALING_ALPHA_OVER_K;
+    const struct stage_request request = {
+        .ranks = output->ranks,
+        .fixed_divisor = is_fixed ? input->options->rank : 0,
+    };
+    struct stage *stage = input->create_stage(input->context, &request, problem);
+    if (stage == NULL)
+        return false;
+    size_t counts[2];
+    method_count_parameters(input, stage, counts);
+    output->adapter_parameters = counts[0];
+    output->head_parameters = counts[1];
+    if (counts[0] + counts[1] > output->most_parameters)
+        output->most_parameters = counts[0] + counts[1];
+    const bool is_good =
+        retrain_run(input->trainer, input->retrain, stage, &output->retrain, problem);
+    stage_destroy(&stage);
+    return is_good;
+}
+
+static const struct method METHODS[] = {
+    [METHOD_AUTOLORA] = {method_autolora_ranks, train_adapters},
+    [METHOD_LORA] = {method_lora_ranks, train_adapters},
+    [METHOD_RANDOM] = {method_random_ranks, train_adapters},
+};
+
+const struct method *method_of(enum adapter_method method) {
+    return &METHODS[method];
+}
+
+void method_output_free(struct method_output *output) {
+    search_result_free(&output->search);
+    memory_free(output->warning);
+    output->warning = NULL;
+}
+
+size_t method_total_rank(const struct method_input *input) {
+    const struct method_options *options = input->options;
+    return options->mean_rank > 0 ? (size_t)lround(options->mean_rank * (double)input->num_modules)
+                                  : options->rank * input->num_modules;
+}
+
+void method_count_parameters(const struct method_input *input, const struct stage *stage,
+                             size_t counts[2]) {
+    const struct comm *comm = &input->trainer->comm;
+    size_t own[2] = {0};
+    for (size_t i = 0; i < stage->factors.count; ++i) {
+        const struct parameter *entry = &stage->factors.entries[i];
+        own[strstr(entry->name, ".lora_") == NULL] += entry->rows * entry->columns;
+    }
+    own[0] += stage->selection_size;
+    size_t *all = memory_allocate(2 * (size_t)comm->size, sizeof *all, "counts");
+    comm_all_gather(comm, own, 2, sizeof *own, all);
+    counts[0] = counts[1] = 0;
+    for (int r = 0; r < comm->size; ++r) {
+        counts[0] += all[2 * r];
+        counts[1] += all[2 * r + 1];
+    }
+    memory_free(all);
+}

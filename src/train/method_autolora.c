@@ -1,0 +1,46 @@
+/* AutoLoRA: k components everywhere, of which the search chooses. */
+#include "train/method.h"
+
+#include "base/memory.h"
+#include "train/budget.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool search_ranks(const struct method_input *input, const struct budget *budget,
+                         struct stage *stage, struct method_output *output,
+                         struct problem *problem) {
+    size_t counts[2];
+    method_count_parameters(input, stage, counts);
+    output->most_parameters = counts[0] + counts[1];
+    if (!search_run(input->trainer, input->search, budget, stage, &output->search, problem))
+        return false;
+    memcpy(output->ranks, output->search.ranks, input->num_modules * sizeof *output->ranks);
+    output->warning = search_warning(input->search, &output->search);
+    return true;
+}
+
+bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
+                           struct problem *problem) {
+    const struct search_options *search = input->search;
+    const size_t k = input->options->rank, modules = input->num_modules;
+    const struct budget budget = {
+        .num_modules = modules,
+        .num_components = k,
+        .component_sizes = input->component_sizes,
+        .total_rank = (size_t)lround(search->target_mean_rank * (double)modules),
+        .min_rank = search->min_rank,
+        .max_parameters = search->max_parameters,
+    };
+    if (!budget_check(&budget, problem))
+        return false;
+    for (size_t m = 0; m < modules; ++m)
+        output->ranks[m] = k;
+    const struct stage_request request = {output->ranks, k, k};
+    struct stage *stage = input->create_stage(input->context, &request, problem);
+    if (stage == NULL)
+        return false;
+    const bool is_good = search_ranks(input, &budget, stage, output, problem);
+    stage_destroy(&stage);
+    return is_good;
+}
