@@ -71,7 +71,8 @@ int main(int argc, char **argv) {
     if (job_open(&job, MPI_COMM_WORLD, argv[1], (const char *const *)argv + 2, (size_t)argc - 2,
                  &problem)) {
         size_t *ranks = memory_allocate(job.num_modules, sizeof *ranks, "ranks");
-        struct stage *stage = job_create_stage(&job, ranks, 0, 0, &problem);
+        const struct stage_request request = {.ranks = ranks};
+        struct stage *stage = job_create_stage(&job, &request, &problem);
         if (stage != NULL)
             print_all(&job, stage);
         stage_destroy(&stage);
