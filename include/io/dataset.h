@@ -1,4 +1,5 @@
-/* Tasks as token sequences: GLUE's CoLA file format and two-column CoNLL files, tokenized. */
+/* Tasks as token sequences: GLUE's CoLA file format, two-column CoNLL files, contexts with
+ * completions, tokenized. */
 #ifndef AUTOLORA_IO_DATASET_H
 #define AUTOLORA_IO_DATASET_H
 
@@ -9,9 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum task_kind { TASK_SEQUENCE_CLASSIFICATION, TASK_TOKEN_CLASSIFICATION };
+enum task_kind { TASK_SEQUENCE_CLASSIFICATION, TASK_TOKEN_CLASSIFICATION, TASK_LANGUAGE_MODELING };
 
-enum { LABEL_IGNORED = -100 }; /* a token without a label: a later sub-word, [CLS], [SEP] */
+/* Has a token a label, or the example? */
+static inline bool task_labels_tokens(enum task_kind kind) {
+    return kind == TASK_TOKEN_CLASSIFICATION || kind == TASK_LANGUAGE_MODELING;
+}
+
+enum { LABEL_IGNORED = -100 }; /* a token without a label: a later sub-word, [CLS], a context */
 
 /* The labels of a task, in the order of their ids. */
 struct label_set {
@@ -24,12 +30,17 @@ int32_t label_set_find(const struct label_set *labels, const char *name);
 /* Copies a name that is not yet in the set to its end and returns its id. */
 int32_t label_set_add(struct label_set *labels, const char *name);
 
+/* Files of language modelling; the formats are in io/dataset_lm.h. */
+enum completion_format { COMPLETION_LINES, COMPLETION_WEBNLG };
+
 struct dataset_options {
     enum task_kind kind;
+    enum completion_format completion_format;
     const char *path;    /* the file */
     size_t max_length;   /* tokens with [CLS] and [SEP], 3 or more; longer sequences are cut */
     size_t limit;        /* take the first N examples; 0: all */
     bool defines_labels; /* the training file (token task): adds the labels that the set has not */
+    struct lm_references *references; /* language modelling: filled as well unless NULL */
 };
 
 /* Examples as one packed list. Owns its arrays; freed by dataset_free. */
@@ -39,7 +50,7 @@ struct dataset {
     size_t *offsets;      /* [num_examples + 1] into the arrays over tokens */
     int32_t *token_ids;   /* [tokens] with [CLS] ... [SEP] */
     int32_t *type_ids;    /* [tokens] 0 or 1 (second sentence) */
-    int32_t *labels;      /* [num_examples] or, token task, [tokens] with LABEL_IGNORED */
+    int32_t *labels;      /* [num_examples] or, task_labels_tokens, [tokens] with LABEL_IGNORED */
     size_t longest;       /* tokens of the longest example */
     size_t num_truncated; /* examples that were cut at max_length */
     /* Token task: entities of the examples as the file has them; those of them that the labels
@@ -62,6 +73,8 @@ struct dataset {
  * Labels of tokens are chunk tags (io/tags.h). New ones follow those that the set had, sorted: "O"
  * first, then by type, within a type B- I- E- S-. A file that defines labels does so as a whole,
  * whatever `limit`: the task is the same for a short trial.
+ *
+ * Language modelling has no label set: a label is the next token's id (io/dataset_lm.h).
  *
  * Errors (EXIT_DATA) name file and line: missing columns, a word without label, a label that the
  * set does not have (lists what it has) or that is no chunk tag, no example, embedded NUL.

@@ -1,4 +1,4 @@
-/* What the readers of the two file formats share: the lines of a file that lies in memory, and the
+/* What the readers of the file formats share: the lines of a file that lies in memory, and the
  * dataset that grows from them. Internal to src/io/dataset*.c. */
 #ifndef AUTOLORA_IO_DATASET_BUILDER_H
 #define AUTOLORA_IO_DATASET_BUILDER_H
@@ -26,6 +26,10 @@ bool dataset_builder_is_full(const struct dataset_builder *builder);
 /* Tokens of an example without [CLS] and [SEP]. */
 size_t dataset_builder_room(const struct dataset_builder *builder);
 
+/* Adds an example as it is; labels [length], in tasks that label tokens, else [1]. */
+void dataset_builder_add_tokens(struct dataset_builder *builder, const int32_t *ids,
+                                const int32_t *labels, size_t length, bool is_cut);
+
 /* Adds [CLS] pieces [SEP], cut to max_length. labels: one per piece in the token task, else one. */
 void dataset_builder_add(struct dataset_builder *builder, const struct token_list *pieces,
                          const int32_t *labels);
@@ -46,5 +50,6 @@ struct printable dataset_printable(const char *text);
 /* The formats. */
 bool dataset_read_cola(struct dataset_builder *builder);
 bool dataset_read_conll(struct dataset_builder *builder);
+bool dataset_read_lm(struct dataset_builder *builder);
 
 #endif

@@ -1,6 +1,6 @@
 /* Tasks as token sequences: label sets, the lines of a file and the growing dataset. The formats
- * are in dataset_cola.c and dataset_conll.c. A file is read into memory once and cut into strings
- * in place; therefore a NUL byte in it is refused before anything else. */
+ * are in dataset_cola.c, dataset_conll.c and dataset_lm.c. A file is read into memory once and cut
+ * into strings in place; therefore a NUL byte in it is refused before anything else. */
 #include "io/dataset.h"
 
 #include "base/memory.h"
@@ -141,36 +141,53 @@ static void add_labels(struct dataset_builder *builder, const int32_t *labels, s
     builder->num_labels += count;
 }
 
+/* Room for the ids of the next example. */
+static int32_t *open_example(struct dataset_builder *builder, size_t length) {
+    struct dataset *dataset = &builder->dataset;
+    dataset->token_ids =
+        dataset_grow(dataset->token_ids, &builder->token_capacity, builder->num_tokens + length,
+                     sizeof(int32_t), "tokens of a dataset");
+    return dataset->token_ids + builder->num_tokens;
+}
+
+static void close_example(struct dataset_builder *builder, size_t length, bool is_cut) {
+    struct dataset *dataset = &builder->dataset;
+    dataset->offsets = dataset_grow(dataset->offsets, &builder->offset_capacity,
+                                    dataset->num_examples + 2, sizeof(size_t), "offsets");
+    builder->num_tokens += length;
+    dataset->offsets[++dataset->num_examples] = builder->num_tokens; /* offsets[0] is 0 */
+    dataset->num_truncated += is_cut;
+    if (length > dataset->longest)
+        dataset->longest = length;
+}
+
+void dataset_builder_add_tokens(struct dataset_builder *builder, const int32_t *ids,
+                                const int32_t *labels, size_t length, bool is_cut) {
+    memcpy(open_example(builder, length), ids, length * sizeof *ids);
+    add_labels(builder, labels, task_labels_tokens(builder->options->kind) ? length : 1);
+    close_example(builder, length, is_cut);
+}
+
 void dataset_builder_add(struct dataset_builder *builder, const struct token_list *pieces,
                          const int32_t *labels) {
-    struct dataset *dataset = &builder->dataset;
     const struct tokenizer_special special = tokenizer_special_ids(builder->tokenizer);
     const int32_t ignored = LABEL_IGNORED;
     const size_t room = dataset_builder_room(builder);
     const size_t kept = pieces->count > room ? room : pieces->count;
     const size_t length = kept + SPECIAL_TOKENS;
-    dataset->token_ids =
-        dataset_grow(dataset->token_ids, &builder->token_capacity, builder->num_tokens + length,
-                     sizeof(int32_t), "tokens of a dataset");
-    int32_t *ids = dataset->token_ids + builder->num_tokens;
+    int32_t *ids = open_example(builder, length);
     ids[0] = special.classify;
     if (kept > 0)
         memcpy(ids + 1, pieces->ids, kept * sizeof(int32_t));
     ids[length - 1] = special.separate;
-    if (dataset->kind == TASK_TOKEN_CLASSIFICATION) {
+    if (builder->options->kind == TASK_TOKEN_CLASSIFICATION) {
         add_labels(builder, &ignored, 1);
         add_labels(builder, labels, kept);
         add_labels(builder, &ignored, 1);
     } else {
         add_labels(builder, labels, 1);
     }
-    dataset->offsets = dataset_grow(dataset->offsets, &builder->offset_capacity,
-                                    dataset->num_examples + 2, sizeof(size_t), "offsets");
-    builder->num_tokens += length;
-    dataset->offsets[++dataset->num_examples] = builder->num_tokens; /* offsets[0] is 0 */
-    dataset->num_truncated += pieces->count > room;
-    if (length > dataset->longest)
-        dataset->longest = length;
+    close_example(builder, length, pieces->count > room);
 }
 
 /* Gives the arrays their final sizes. */
@@ -188,6 +205,18 @@ static void finish(struct dataset_builder *builder) {
 static void skip_byte_order_mark(struct dataset_builder *builder) {
     if (builder->end - builder->next >= 3 && memcmp(builder->next, "\xEF\xBB\xBF", 3) == 0)
         builder->next += 3;
+}
+
+static bool read_format(struct dataset_builder *builder) {
+    switch (builder->options->kind) {
+    case TASK_TOKEN_CLASSIFICATION:
+        return dataset_read_conll(builder);
+    case TASK_LANGUAGE_MODELING:
+        return dataset_read_lm(builder);
+    case TASK_SEQUENCE_CLASSIFICATION:
+        break;
+    }
+    return dataset_read_cola(builder);
 }
 
 bool dataset_read(struct dataset *dataset, const struct dataset_options *options,
@@ -213,11 +242,8 @@ bool dataset_read(struct dataset *dataset, const struct dataset_options *options
                                       .dataset = {.kind = options->kind}};
     const size_t num_labels_before = labels->count;
     skip_byte_order_mark(&builder);
-    const bool is_sequence_task = options->kind == TASK_SEQUENCE_CLASSIFICATION;
     const bool is_good =
-        check_no_nul(&builder) &&
-        (is_sequence_task ? dataset_read_cola(&builder) : dataset_read_conll(&builder)) &&
-        check_not_empty(&builder);
+        check_no_nul(&builder) && read_format(&builder) && check_not_empty(&builder);
     memory_free(text);
     if (is_good) {
         finish(&builder);

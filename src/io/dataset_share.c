@@ -6,8 +6,8 @@
 #include <string.h>
 
 static size_t num_labels_of(const struct dataset *dataset) {
-    return dataset->kind == TASK_TOKEN_CLASSIFICATION ? dataset->offsets[dataset->num_examples]
-                                                      : dataset->num_examples;
+    return task_labels_tokens(dataset->kind) ? dataset->offsets[dataset->num_examples]
+                                             : dataset->num_examples;
 }
 
 /* Receives an array in fresh memory, or sends the one that is there. */
@@ -41,6 +41,13 @@ void label_set_broadcast(const struct comm *comm, struct label_set *labels) {
         label_set_add(labels, name);
         memory_free(name);
     }
+}
+
+void lm_references_broadcast(const struct comm *comm, struct lm_references *references) {
+    comm_broadcast(comm, 0, &references->count, sizeof references->count);
+    share_array(comm, (void **)&references->context_offsets, references->count + 1, sizeof(size_t));
+    share_array(comm, (void **)&references->context_ids,
+                references->context_offsets[references->count], sizeof(int32_t));
 }
 
 static void append(void **array, size_t old_count, const void *more, size_t more_count,

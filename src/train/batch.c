@@ -165,7 +165,7 @@ static void fill_microbatch(struct batch *batch, const struct dataset *dataset,
         pairs[s + 1] = pairs[s] + placed->length * placed->length;
         memcpy(memory->token_ids + at->tokens, dataset->token_ids + first, bytes);
         memcpy(memory->type_ids + at->tokens, dataset->type_ids + first, bytes);
-        if (dataset->kind == TASK_TOKEN_CLASSIFICATION) {
+        if (task_labels_tokens(dataset->kind)) {
             memcpy(memory->labels + at->labels, dataset->labels + first, bytes);
             at->labels += placed->length;
         } else {
