@@ -1,11 +1,13 @@
-/* Prints what dataset_read makes of files, as JSON lines, for tests/peers/compare_dataset.py:
+/* Prints what dataset_read makes of files, as JSON lines, for tests/peers/compare_dataset.py and
+ * compare_lm.py:
  *
- *   dump_dataset TOKENIZER_DIRECTORY sequence|token MAX_LENGTH FILE...
+ *   dump_dataset TOKENIZER_DIRECTORY sequence|token|lines|webnlg MAX_LENGTH FILE...
  *
  * In the token task the first file defines the labels. Each file gives one line about itself and
- * one for every example. */
+ * one for every example; language modelling (lines, webnlg) also one for every context. */
 #include "base/memory.h"
 #include "io/dataset.h"
+#include "io/dataset_lm.h"
 #include "io/json.h"
 
 #include <stdio.h>
@@ -38,7 +40,7 @@ static void print_file(const char *path, const struct dataset *data,
 }
 
 static void print_examples(const struct dataset *data) {
-    const bool is_token_task = data->kind == TASK_TOKEN_CLASSIFICATION;
+    const bool is_token_task = task_labels_tokens(data->kind);
     for (size_t i = 0; i < data->num_examples; ++i) {
         const size_t first = data->offsets[i], count = data->offsets[i + 1] - first;
         printf("{");
@@ -51,24 +53,45 @@ static void print_examples(const struct dataset *data) {
     }
 }
 
+static void print_references(const struct lm_references *references) {
+    for (size_t c = 0; c < references->count; ++c) {
+        const size_t first = references->context_offsets[c];
+        printf("{");
+        print_list("context", references->context_ids + first,
+                   references->context_offsets[c + 1] - first);
+        struct json *root = json_create_object();
+        struct json *texts = json_add_array(root, "references");
+        for (size_t i = references->text_offsets[c]; i < references->text_offsets[c + 1]; ++i)
+            json_add_string(texts, NULL, references->texts[i]);
+        char *text = json_print(root, false);
+        printf(", %s\n", text + 1); /* one object with the ids */
+        memory_free(text);
+        json_destroy(&root);
+    }
+}
+
 static bool dump(char *const *files, struct dataset_options options,
                  const struct tokenizer *tokenizer, struct problem *problem) {
     struct label_set labels = {0};
     options.defines_labels = options.kind == TASK_TOKEN_CLASSIFICATION;
-    if (!options.defines_labels) {
+    if (options.kind == TASK_SEQUENCE_CLASSIFICATION) {
         label_set_add(&labels, "0");
         label_set_add(&labels, "1");
     }
     bool is_good = true;
     for (; is_good && *files != NULL; ++files) {
         struct dataset data;
+        struct lm_references references = {0};
         options.path = *files;
+        options.references = &references;
         is_good = dataset_read(&data, &options, tokenizer, &labels, problem);
         if (is_good) {
             print_file(*files, &data, &labels);
             print_examples(&data);
+            print_references(&references);
         }
         dataset_free(&data);
+        lm_references_free(&references);
         options.defines_labels = false;
     }
     label_set_free(&labels);
@@ -76,16 +99,30 @@ static bool dump(char *const *files, struct dataset_options options,
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5 || (strcmp(argv[2], "sequence") != 0 && strcmp(argv[2], "token") != 0)) {
-        report_error("usage: dump_dataset TOKENIZER_DIRECTORY sequence|token MAX_LENGTH FILE...");
+    static const struct {
+        const char *name;
+        enum task_kind kind;
+        enum completion_format format;
+    } tasks[] = {
+        {"sequence", TASK_SEQUENCE_CLASSIFICATION, COMPLETION_LINES},
+        {"token", TASK_TOKEN_CLASSIFICATION, COMPLETION_LINES},
+        {"lines", TASK_LANGUAGE_MODELING, COMPLETION_LINES},
+        {"webnlg", TASK_LANGUAGE_MODELING, COMPLETION_WEBNLG},
+    };
+    size_t task = 0;
+    while (argc > 4 && task < 4 && strcmp(argv[2], tasks[task].name) != 0)
+        ++task;
+    if (argc < 5 || task == 4) {
+        report_error("usage: dump_dataset TOKENIZER_DIRECTORY sequence|token|lines|webnlg "
+                     "MAX_LENGTH FILE...");
         return EXIT_USAGE;
     }
     struct problem problem = {0};
     struct tokenizer *tokenizer = tokenizer_create(argv[1], &problem);
     if (tokenizer != NULL) {
         const struct dataset_options options = {
-            .kind = strcmp(argv[2], "token") == 0 ? TASK_TOKEN_CLASSIFICATION
-                                                  : TASK_SEQUENCE_CLASSIFICATION,
+            .kind = tasks[task].kind,
+            .completion_format = tasks[task].format,
             .max_length = strtoul(argv[3], NULL, 10),
         };
         dump(argv + 4, options, tokenizer, &problem);
