@@ -23,11 +23,14 @@ struct model_options {
 
 struct task_options {
     int kind;   /* enum task_kind, io/dataset.h */
-    char *name; /* "cola", "ner" */
+    char *name; /* "cola", "ner", "e2e", "webnlg" */
     char *data_dir;
     char *train_file, *dev_file, *test_file; /* within data_dir; "": the task's usual names */
     size_t max_length;
     size_t limit_train, limit_dev; /* 0: all */
+    double label_smoothing;
+    size_t num_beams, no_repeat_ngram, max_new_tokens; /* train/beam.h */
+    double length_penalty;
 };
 
 struct parallel_options {

@@ -5,6 +5,7 @@
 
 #include "config.h"
 #include "io/dataset.h"
+#include "io/dataset_lm.h"
 #include "io/weights.h"
 #include "model/stage.h"
 #include "parallel/comm.h"
@@ -19,6 +20,7 @@ struct job {
     struct architecture architecture;
     struct label_set labels;
     struct dataset train, dev, test; /* train: with the user's own D_val, where given, at its end */
+    struct lm_references dev_references, test_references; /* language modelling */
     bool has_test;
     size_t num_own_validation;
     struct weights *weights;

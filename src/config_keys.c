@@ -11,11 +11,14 @@
 static const char *const TASK_KINDS[] = {
     [TASK_SEQUENCE_CLASSIFICATION] = "sequence_classification",
     [TASK_TOKEN_CLASSIFICATION] = "token_classification",
+    [TASK_LANGUAGE_MODELING] = "language_modeling",
 };
-static const char *const TASK_NAMES[] = {"cola", "ner"};
+static const char *const TASK_NAMES[] = {"cola", "ner", "e2e", "webnlg"};
 static const enum task_kind KINDS_OF_TASKS[] = {
     TASK_SEQUENCE_CLASSIFICATION,
     TASK_TOKEN_CLASSIFICATION,
+    TASK_LANGUAGE_MODELING,
+    TASK_LANGUAGE_MODELING,
 };
 static const char *const METHODS[] = {
     [METHOD_AUTOLORA] = "autolora",
@@ -101,10 +104,12 @@ static const struct config_key KEYS[] = {
            HELP("dropout rate of attention probabilities in training; -1: as the model's config.json says")),
 
     CHOICE("task.kind", task.kind, .derived_text = "from task.name", ONE_OF(TASK_KINDS),
-           HELP("what is predicted: cola is a sequence classification, ner a token classification")),
+           HELP("what is predicted: cola is a sequence classification, ner a token classification, "
+                "e2e and webnlg are language modelling")),
     STRING("task.name", task.name, ONE_OF(TASK_NAMES),
            HELP("cola: GLUE's CoLA file format, Matthews correlation; "
-                "ner: two-column CoNLL files, F1 score of entities")),
+                "ner: two-column CoNLL files, F1 score of entities; "
+                "e2e: a context, two vertical bars and its completion a line; webnlg: WebNLG 2017's JSON")),
     STRING("task.data_dir", task.data_dir, NOT_EMPTY, HELP("directory of the data files")),
     STRING("task.train_file", task.train_file, DEFAULT("\"\""),
            HELP("training file in task.data_dir; \"\": the task's usual name")),
@@ -118,6 +123,16 @@ static const struct config_key KEYS[] = {
             HELP("take the first N training examples, for trials; 0: all")),
     INTEGER("task.limit_dev", task.limit_dev, DEFAULT("0"), AT_LEAST(0),
             HELP("take the first N development examples, for trials; 0: all")),
+    NUMBER("task.label_smoothing", task.label_smoothing, DEFAULT("0"), BELOW_ONE,
+           HELP("part of a label's probability that the loss spreads evenly over all labels")),
+    INTEGER("task.num_beams", task.num_beams, DEFAULT("10"), FROM_TO(1, 1024),
+            HELP("language modelling: beams of the search that writes texts; 1: the likeliest token each time")),
+    NUMBER("task.length_penalty", task.length_penalty, DEFAULT("0.8"), ANY_NUMBER,
+           HELP("language modelling: texts compare by log-probability / tokens^length_penalty")),
+    INTEGER("task.no_repeat_ngram", task.no_repeat_ngram, DEFAULT("4"), FROM_TO(0, 65536),
+            HELP("language modelling: no sequence of N tokens comes twice, in the context and the text; 0: may")),
+    INTEGER("task.max_new_tokens", task.max_new_tokens, DEFAULT("64"), FROM_TO(1, 65536),
+            HELP("language modelling: tokens of a text at most")),
 
     CHOICE("adapter.method", adapter.method, DEFAULT("\"autolora\""), ONE_OF(METHODS),
            HELP("autolora: search the ranks, then retrain at them; lora: train at uniform ranks; "

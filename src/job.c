@@ -60,9 +60,13 @@ static char *task_file(const struct task_options *task, const char *given,
 
 static bool read_split(const struct job *job, const struct tokenizer *tokenizer, char *path,
                        size_t limit, bool is_training, struct label_set *labels,
-                       struct dataset *dataset, struct problem *problem) {
+                       struct dataset *dataset, struct lm_references *references,
+                       struct problem *problem) {
+    const bool is_webnlg = strcmp(job->config.task.name, "webnlg") == 0;
     const struct dataset_options options = {
         .kind = (enum task_kind)job->config.task.kind,
+        .completion_format = is_webnlg ? COMPLETION_WEBNLG : COMPLETION_LINES,
+        .references = references,
         .path = path,
         .max_length = job->config.task.max_length,
         .limit = limit,
@@ -75,16 +79,17 @@ static bool read_split(const struct job *job, const struct tokenizer *tokenizer,
 
 /* CoLA's public test file has no labels, so a test split is read for it only where one is named. */
 static bool read_test(struct job *job, const struct tokenizer *tokenizer, struct problem *problem) {
-    static const char *const names[] = {"test.tsv", "test.txt", "test.conll", NULL};
+    static const char *const names[] = {"test.tsv", "test.txt", "test.conll", "test.json", NULL};
     const struct task_options *task = &job->config.task;
     char *path = task_file(task, task->test_file, names);
     const bool is_named = *task->test_file != '\0';
-    job->has_test = is_named || (task->kind == TASK_TOKEN_CLASSIFICATION && file_exists(path));
+    job->has_test = is_named || (task_labels_tokens(task->kind) && file_exists(path));
     if (!job->has_test) {
         memory_free(path);
         return true;
     }
-    return read_split(job, tokenizer, path, 0, false, &job->labels, &job->test, problem);
+    return read_split(job, tokenizer, path, 0, false, &job->labels, &job->test,
+                      &job->test_references, problem);
 }
 
 static bool read_own_validation(struct job *job, const struct tokenizer *tokenizer,
@@ -95,7 +100,7 @@ static bool read_own_validation(struct job *job, const struct tokenizer *tokeniz
         return true;
     struct dataset own = {0};
     if (!read_split(job, tokenizer, task_file(&job->config.task, file, none), 0, false,
-                    &job->labels, &own, problem))
+                    &job->labels, &own, NULL, problem))
         return false;
     job->num_own_validation = own.num_examples;
     dataset_append(&job->train, &own);
@@ -104,9 +109,10 @@ static bool read_own_validation(struct job *job, const struct tokenizer *tokeniz
 }
 
 static bool read_data(struct job *job, struct problem *problem) {
-    static const char *const train_names[] = {"train.tsv", "train.txt", "train.conll", NULL};
-    static const char *const dev_names[] = {"dev.tsv",   "devel.tsv", "valid.tsv",
-                                            "valid.txt", "dev.conll", NULL};
+    static const char *const train_names[] = {"train.tsv", "train.txt", "train.conll", "train.json",
+                                              NULL};
+    static const char *const dev_names[] = {"dev.tsv",   "devel.tsv", "valid.tsv", "valid.txt",
+                                            "dev.conll", "dev.json",  NULL};
     const struct task_options *task = &job->config.task;
     struct tokenizer *tokenizer = tokenizer_create(job->config.model.path, problem);
     if (tokenizer == NULL)
@@ -121,17 +127,23 @@ static bool read_data(struct job *job, struct problem *problem) {
         label_set_add(&job->labels, "0");
         label_set_add(&job->labels, "1");
     }
-    is_good = is_good && read_split(job, tokenizer, task_file(task, task->train_file, train_names),
-                                    task->limit_train, true, &job->labels, &job->train, problem);
+    is_good =
+        is_good && read_split(job, tokenizer, task_file(task, task->train_file, train_names),
+                              task->limit_train, true, &job->labels, &job->train, NULL, problem);
     is_good = is_good && read_own_validation(job, tokenizer, problem);
     is_good = is_good && read_split(job, tokenizer, task_file(task, task->dev_file, dev_names),
-                                    task->limit_dev, false, &job->labels, &job->dev, problem);
+                                    task->limit_dev, false, &job->labels, &job->dev,
+                                    &job->dev_references, problem);
     is_good = is_good && read_test(job, tokenizer, problem);
     tokenizer_destroy(&tokenizer);
     return is_good;
 }
 
 static bool check_lengths(const struct job *job, struct problem *problem) {
+    if (job->config.task.kind == TASK_LANGUAGE_MODELING)
+        return problem_set(problem, EXIT_USAGE,
+                           "task.name is %s, but %s is no model that generates text (GPT-2)",
+                           job->config.task.name, job->config.model.path);
     if (job->config.task.max_length > job->architecture.max_positions)
         return problem_set(problem, EXIT_USAGE,
                            "task.max_length is %zu, but the model has only %zu positions "
@@ -153,8 +165,11 @@ static bool share_data(struct job *job, struct problem *problem) {
     label_set_broadcast(&job->comm, &job->labels);
     dataset_broadcast(&job->comm, &job->train);
     dataset_broadcast(&job->comm, &job->dev);
-    if (job->has_test)
+    lm_references_broadcast(&job->comm, &job->dev_references);
+    if (job->has_test) {
         dataset_broadcast(&job->comm, &job->test);
+        lm_references_broadcast(&job->comm, &job->test_references);
+    }
     if (job->config.model.hidden_dropout >= 0)
         job->architecture.hidden_dropout = (float)job->config.model.hidden_dropout;
     if (job->config.model.attention_dropout >= 0)
@@ -257,6 +272,8 @@ void job_close(struct job *job) {
     dataset_free(&job->train);
     dataset_free(&job->dev);
     dataset_free(&job->test);
+    lm_references_free(&job->dev_references);
+    lm_references_free(&job->test_references);
     label_set_free(&job->labels);
     for (size_t i = 0; i < job->num_modules; ++i)
         memory_free(job->module_names[i]);
@@ -304,6 +321,7 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
                          ? HEAD_TOKEN_CLASSIFICATION
                          : HEAD_SEQUENCE_CLASSIFICATION,
         .num_labels = job->labels.count,
+        .label_smoothing = (float)job->config.task.label_smoothing,
         .first_block = job->stage_offsets[s],
         .num_blocks = job->stage_offsets[s + 1] - job->stage_offsets[s],
         .has_embedding = s == 0,

@@ -30,6 +30,7 @@ struct stage_options {
     struct adapter_options adapters;
     enum head_kind head_kind;
     size_t num_labels;
+    float label_smoothing;
     size_t first_block, num_blocks;
     bool has_embedding, has_task_head;
     uint64_t seed;

@@ -1,8 +1,9 @@
 /* The task heads and the loss.
  * Sequence classification (BERT): logits = dropout(tanh(pooler(x))) W^T + b, pooler frozen.
  * Token classification: logits = dropout(x) W^T + b.
- * Loss: cross entropy, summed over the labelled rows and multiplied by the batch's loss_scale. W
- * and b are trained. */
+ * Loss: cross entropy against the label's distribution, which gives label_smoothing evenly to all
+ * labels and the rest to the right one (0: all to it; as in microsoft/LoRA's GPT-2), summed over
+ * the labelled rows and multiplied by the batch's loss_scale. W and b are trained. */
 #ifndef AUTOLORA_MODEL_TASK_HEAD_H
 #define AUTOLORA_MODEL_TASK_HEAD_H
 
@@ -16,7 +17,7 @@ struct task_head {
     size_t hidden_size, num_labels;
     const float *pooler_weight, *pooler_bias; /* [hidden, hidden], [hidden]: sequences only */
     size_t weight_offset, bias_offset;        /* [labels, hidden], [labels] in the factors */
-    float dropout;
+    float dropout, label_smoothing;
     uint64_t seed;
 };
 

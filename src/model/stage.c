@@ -76,6 +76,7 @@ static void create_task_head(struct stage *stage) {
     const size_t width = options->architecture.hidden_size, labels = options->num_labels;
     stage->task_head = (struct task_head){
         .kind = options->head_kind,
+        .label_smoothing = options->label_smoothing,
         .hidden_size = width,
         .num_labels = labels,
         .dropout = options->architecture.hidden_dropout,

@@ -34,9 +34,17 @@ static void drop_features(const struct task_head *head, const struct microbatch 
     dropout_apply(&dropout, head->hidden_size, features);
 }
 
-/* probabilities = softmax(logits) and the sum of -log probability of the labels. */
+static double mean_of(const float *values, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i)
+        sum += values[i];
+    return sum / (double)count;
+}
+
+/* probabilities = softmax(logits) and the sum of (1 - e) nll + e mean(-log p), where nll is -log
+ * probability of the label and e the label smoothing. */
 static double cross_entropy_forward(const float *logits, const int32_t *labels, size_t rows,
-                                    size_t num_labels, float *probabilities) {
+                                    size_t num_labels, float smoothing, float *probabilities) {
     double loss = 0;
     for (size_t i = 0; i < rows; ++i) {
         const float *l = logits + i * num_labels;
@@ -48,26 +56,31 @@ static double cross_entropy_forward(const float *logits, const int32_t *labels, 
             sum += exp(l[j] - largest);
         for (size_t j = 0; j < num_labels; ++j)
             p[j] = (float)(exp(l[j] - largest) / sum);
-        if (labels != NULL && labels[i] >= 0)
-            loss += log(sum) + largest - l[labels[i]];
-        else if (!isfinite(sum))
+        if (labels != NULL && labels[i] >= 0) {
+            double target = l[labels[i]];
+            if (smoothing > 0)
+                target += smoothing * (mean_of(l, num_labels) - target);
+            loss += log(sum) + largest - target;
+        } else if (!isfinite(sum))
             loss = NAN;
     }
     return loss;
 }
 
-/* d_logits = scale (p - onehot), 0 in rows without label. */
+/* d_logits = scale (p - target), 0 in rows without label; target = (1 - e) onehot + e / labels. */
 static void cross_entropy_backward(const float *probabilities, const int32_t *labels, size_t rows,
-                                   size_t num_labels, float scale, float *d_logits) {
+                                   size_t num_labels, float smoothing, float scale,
+                                   float *d_logits) {
+    const float even = smoothing / (float)num_labels;
     for (size_t i = 0; i < rows; ++i)
         for (size_t j = 0; j < num_labels; ++j) {
-            const float onehot = labels[i] == (int32_t)j ? 1.0f : 0.0f;
+            const float target = (labels[i] == (int32_t)j ? 1.0f - smoothing : 0.0f) + even;
             d_logits[i * num_labels + j] =
-                labels[i] < 0 ? 0 : scale * (probabilities[i * num_labels + j] - onehot);
+                labels[i] < 0 ? 0 : scale * (probabilities[i * num_labels + j] - target);
         }
 }
 
-/* t_d_logits = scale p (t_l - p . t_l), 0 in rows without label. */
+/* t_d_logits = scale p (t_l - p . t_l), 0 in rows without label; the target is constant. */
 static void cross_entropy_backward_tangent(const float *probabilities, const float *t_logits,
                                            const int32_t *labels, size_t rows, size_t num_labels,
                                            float scale, float *t_d_logits) {
@@ -104,7 +117,7 @@ double head_forward(const struct task_head *head, const struct point *point,
          labels);
     bias_add(point->factors + head->bias_offset, rows, labels, activations->logits);
     const double loss = cross_entropy_forward(activations->logits, microbatch->labels, rows, labels,
-                                              activations->probabilities);
+                                              head->label_smoothing, activations->probabilities);
     return loss * (double)microbatch->loss_scale;
 }
 
@@ -115,7 +128,7 @@ void head_backward(const struct task_head *head, const struct point *point,
     const size_t labels = head->num_labels;
     float *d_logits = activations->t_logits; /* free until the tangent pass */
     cross_entropy_backward(activations->probabilities, microbatch->labels, rows, labels,
-                           microbatch->loss_scale, d_logits);
+                           head->label_smoothing, microbatch->loss_scale, d_logits);
     /* logits = features W^T + b */
     gemm(1, matrix_transpose(matrix_of(d_logits, rows, labels)),
          matrix_of(activations->features, rows, width), false,
@@ -173,7 +186,7 @@ void head_backward_tangent(const struct task_head *head, const struct point *poi
                                    microbatch->labels, rows, labels, microbatch->loss_scale,
                                    t_d_logits);
     cross_entropy_backward(activations->probabilities, microbatch->labels, rows, labels,
-                           microbatch->loss_scale, d_logits);
+                           head->label_smoothing, microbatch->loss_scale, d_logits);
     /* d_features = d_logits W */
     float *t_d_features = activations->t_features;
     gemm(1, matrix_of(t_d_logits, rows, labels), classifier_weight(head, point->factors), false,

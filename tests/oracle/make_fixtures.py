@@ -16,6 +16,7 @@ import torch
 import metrics_case
 import model_cases
 import optimizer_case
+import smoothing_case
 from stored import compare_directories
 
 TOLERANCE = 1e-5
@@ -26,6 +27,7 @@ def writers():
     table = {name: (lambda folder, name=name: model_cases.write_case(name, folder)) for name in model_cases.CASES}
     table["optimizer"] = optimizer_case.write_case
     table["metrics"] = metrics_case.write_case
+    table["label-smoothing"] = smoothing_case.write_case
     return table
 
 

@@ -131,6 +131,10 @@ def test_more_tokens_than_the_model_has_positions():
     job_fails(Job(), USAGE, "task.max_length", "33", "32", keys={"task.max_length": 33})
 
 
+def test_generation_needs_a_model_that_generates():
+    job_fails(Job(), USAGE, "task.name is e2e", "GPT-2", keys={"task.name": "e2e"})
+
+
 @cases(cola="cola", ner="ner")
 def test_long_sentence_is_cut_and_counted(task):
     """No error: the sentence is cut, and the results say so."""

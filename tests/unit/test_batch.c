@@ -43,7 +43,7 @@ static struct dataset dataset_make(enum task_kind kind, size_t count, size_t lon
     for (size_t i = 0; i < count; ++i)
         dataset.offsets[i + 1] = dataset.offsets[i] + 1 + below(&seed, longest);
     const size_t tokens = dataset.offsets[count];
-    const size_t labels = kind == TASK_TOKEN_CLASSIFICATION ? tokens : count;
+    const size_t labels = task_labels_tokens(kind) ? tokens : count;
     dataset.token_ids = memory_allocate(tokens, sizeof(int32_t), "a dataset");
     dataset.type_ids = memory_allocate(tokens, sizeof(int32_t), "a dataset");
     dataset.labels = memory_allocate(labels, sizeof(int32_t), "a dataset");
@@ -52,9 +52,8 @@ static struct dataset dataset_make(enum task_kind kind, size_t count, size_t lon
         dataset.type_ids[i] = (int32_t)(i % 2);
     }
     for (size_t i = 0; i < labels; ++i)
-        dataset.labels[i] = kind == TASK_TOKEN_CLASSIFICATION && below(&seed, 3) == 0
-                                ? LABEL_IGNORED
-                                : (int32_t)(i % 7);
+        dataset.labels[i] =
+            task_labels_tokens(kind) && below(&seed, 3) == 0 ? LABEL_IGNORED : (int32_t)(i % 7);
     return dataset;
 }
 
@@ -75,7 +74,7 @@ static void check_sequence(const struct dataset *dataset, const struct microbatc
     const size_t bytes = length * sizeof(int32_t);
     assert_memory_equal(microbatch->token_ids + begin, dataset->token_ids + first, bytes);
     assert_memory_equal(microbatch->type_ids + begin, dataset->type_ids + first, bytes);
-    if (dataset->kind == TASK_TOKEN_CLASSIFICATION)
+    if (task_labels_tokens(dataset->kind))
         assert_memory_equal(microbatch->labels + begin, dataset->labels + first, bytes);
     else
         assert_int_equal(microbatch->labels[s], dataset->labels[example]);
@@ -198,8 +197,8 @@ static void test_random_batches(void **state) {
         const size_t longest = 1 + below(&seed, MAX_LENGTH);
         const size_t batch_size = 1 + below(&seed, MAX_EXAMPLES);
         const size_t microbatch_tokens = 1 + below(&seed, 3 * longest);
-        check_dataset(i % 2 ? TASK_TOKEN_CLASSIFICATION : TASK_SEQUENCE_CLASSIFICATION, longest,
-                      batch_size, microbatch_tokens, seed);
+        check_dataset((enum task_kind)(i % (TASK_LANGUAGE_MODELING + 1)), longest, batch_size,
+                      microbatch_tokens, seed);
     }
 }
 

@@ -118,6 +118,8 @@ static void test_values(void **state) {
 
 static void test_kind_follows_name(void **state) {
     (void)state;
+    assert_parses(INPUT(""), (const char *const[]){"task.name=webnlg", NULL});
+    assert_int_equal(config.task.kind, TASK_LANGUAGE_MODELING);
     assert_parses(INPUT(""), (const char *const[]){"task.name=ner", NULL});
     assert_int_equal(config.task.kind, TASK_TOKEN_CLASSIFICATION);
     assert_refused(INPUT(""), (const char *const[]){"task.kind=token_classification", NULL},
@@ -192,7 +194,8 @@ static void test_all_mistakes_together(void **state) {
                    "in.json: search: expected an object {...}, found 3\n"
                    "in.json: modle: unknown section, did you mean model?\n"
                    "in.json: model.path: expected a string, not empty, found nothing\n"
-                   "in.json: task.name: expected one of cola, ner, found \"mnli\"\n"
+                   "in.json: task.name: expected one of cola, ner, e2e, webnlg, "
+                   "found \"mnli\"\n"
                    "in.json: task.data_dir: expected a string, not empty, found \"\"\n"
                    "in.json: task.max_length: expected an integer 3 .. 65536, found 2\n"
                    "in.json: retrain.epochs: expected a number (0, 1000000], found 0\n"
@@ -262,9 +265,9 @@ static void test_lists_and_choices(void **state) {
     assert_value_refused("parallel.layout", "3", "expected a list of integers 0 .. 65536, found 3");
     assert_value_refused("adapter.method", "LoRA",
                          "expected one of autolora, lora, random, found \"LoRA\"");
-    assert_value_refused("task.kind", "language_modeling",
-                         "expected one of sequence_classification, token_classification, found "
-                         "\"language_modeling\"");
+    assert_value_refused("task.kind", "translation",
+                         "expected one of sequence_classification, token_classification, "
+                         "language_modeling, found \"translation\"");
     assert_value_refused("adapter.method", "1", "expected one of autolora, lora, random, found 1");
     assert_refused(INPUT(", \"run\": {\"name\": 5}"), NULL,
                    "in.json: run.name: expected a string, not empty, found 5");
