@@ -25,6 +25,8 @@ $(call found,CJSON_CFLAGS,$(PKG_CONFIG) --cflags libcjson | sed 's:/cjson *$$::'
 $(call found,CJSON_LIBS,$(PKG_CONFIG) --libs libcjson)
 $(call found,UTF8_CFLAGS,$(PKG_CONFIG) --cflags libutf8proc)
 $(call found,UTF8_LIBS,$(PKG_CONFIG) --libs libutf8proc)
+$(call found,ZLIB_CFLAGS,$(PKG_CONFIG) --cflags zlib)
+$(call found,ZLIB_LIBS,$(PKG_CONFIG) --libs zlib)
 $(call found,CMOCKA_CFLAGS,$(PKG_CONFIG) --cflags cmocka)
 $(call found,CMOCKA_LIBS,$(PKG_CONFIG) --libs cmocka)
 # The one BLAS. It stands before ScaLAPACK and LAPACK on the link line, so that their products come from it too;
@@ -41,7 +43,7 @@ DATA         ?= ../shared/data
 DEMO_ARGS    ?=
 
 SETTINGS = CC MPIRUN MPIRUN_FLAGS PYTHON ARCH OPT MPI_CFLAGS MPI_LIBS HDF5_CFLAGS HDF5_LIBS CJSON_CFLAGS CJSON_LIBS \
-           UTF8_CFLAGS UTF8_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA
+           UTF8_CFLAGS UTF8_LIBS ZLIB_CFLAGS ZLIB_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA
 MODEL    = inputs/models/all-MiniLM-L6-v2
 
 # ---- build ----
@@ -59,8 +61,8 @@ WARNINGS ?= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 
 comma   := ,
 CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(WARNINGS)
-CPPFLAGS = -Iinclude $(MPI_CFLAGS) $(HDF5_CFLAGS) $(CJSON_CFLAGS) $(UTF8_CFLAGS) $(BLIS_CFLAGS)
-LIBS     = $(BLIS_LIBS) $(SCALAPACK_LIBS) $(HDF5_LIBS) $(CJSON_LIBS) $(UTF8_LIBS) $(MPI_LIBS) -ldl -lm
+CPPFLAGS = -Iinclude $(MPI_CFLAGS) $(HDF5_CFLAGS) $(CJSON_CFLAGS) $(UTF8_CFLAGS) $(ZLIB_CFLAGS) $(BLIS_CFLAGS)
+LIBS     = $(BLIS_LIBS) $(SCALAPACK_LIBS) $(HDF5_LIBS) $(CJSON_LIBS) $(UTF8_LIBS) $(ZLIB_LIBS) $(MPI_LIBS) -ldl -lm
 # A library is loaded from where it was linked.
 LDLIBS   = $(LIBS) $(patsubst -L%,-Wl$(comma)-rpath$(comma)%,$(filter -L%,$(LIBS)))
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)

@@ -9,10 +9,19 @@
 #include "io/weights.h"
 #include "model/stage.h"
 #include "parallel/comm.h"
+#include "train/trainer.h"
 
 #include <stdint.h>
 
+/* What a job is opened for, and so what it reads. */
+enum job_purpose {
+    JOB_TRAIN,    /* everything; makes the output directory ready */
+    JOB_EVALUATE, /* a finished run's dev and test splits, with the labels that the run had */
+    JOB_APPLY     /* a finished run's model only */
+};
+
 struct job {
+    enum job_purpose purpose;
     struct comm comm;
     struct config config;
     char *input_text; /* effective input, JSON */
@@ -37,7 +46,15 @@ struct job {
  * Call job_close in any case. */
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, struct problem *problem);
+/* The same for the input of a finished run, of which nothing is changed: any number of ranks, data
+ * as `purpose` says. Takes `labels` over and leaves the set empty. */
+bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
+                       enum job_purpose purpose, struct label_set *labels, struct problem *problem);
 void job_close(struct job *job);
+
+/* What both phases and an evaluation are given, without trace and progress. Borrows from the job.
+ */
+struct trainer job_trainer(const struct job *job);
 
 /* This rank's stage with its frozen weights. NULL and a problem, the same on every rank.
  * Collective. */

@@ -30,6 +30,9 @@ struct json *results_provenance(const struct job *job);
 /* result.json as text; free with memory_free. */
 char *results_text(const struct run_results *results);
 
+/* The metrics of the splits that were evaluated, as result.json has them; json_destroy. */
+struct json *results_metrics(const struct evaluation *dev, const struct evaluation *test);
+
 /* The header of a run: model, data, decomposition. */
 void results_print_header(const struct job *job);
 /* Layer by projection, drawn in text. */

@@ -7,6 +7,7 @@
 #include "io/trace.h"
 #include "job.h"
 #include "results.h"
+#include "saved_run.h"
 #include "train/method.h"
 
 #include <stdio.h>
@@ -110,26 +111,14 @@ static bool close_outputs(struct run *run, struct problem *problem) {
     return comm_agree(&run->job.comm, problem);
 }
 
-static void prepare_trainer(struct run *run) {
-    const struct job *job = &run->job;
-    run->trainer = (struct trainer){
-        .comm = job->comm,
-        .seed = job->config.run.seed,
-        .optimizer = job->config.optimizer,
-        .microbatch_tokens = job->config.parallel.microbatch_tokens,
-        .num_threads = job->num_threads,
-        .train = &job->train,
-        .num_own_validation = job->num_own_validation,
-        .dev = &job->dev,
-        .test = job->has_test ? &job->test : NULL,
-        .labels = &job->labels,
-        .trace_every = job->config.output.trace_every,
-    };
-}
-
 static struct stage *create_stage(const void *job, const struct stage_request *request,
                                   struct problem *problem) {
     return job_create_stage(job, request, problem);
+}
+
+static bool save(const void *job, const struct stage *stage, const float *factors,
+                 struct problem *problem) {
+    return saved_run_write(job, stage, factors, problem);
 }
 
 static void prepare_method(struct run *run) {
@@ -143,6 +132,7 @@ static void prepare_method(struct run *run) {
         .num_modules = job->num_modules,
         .component_sizes = job->component_sizes,
         .create_stage = create_stage,
+        .save = save,
         .context = job,
     };
     run->output.ranks = memory_allocate(job->num_modules, sizeof(size_t), "ranks");
@@ -195,7 +185,8 @@ static bool conclude(struct run *run, struct problem *problem) {
         memory_free(text);
         results_print_rank_table(job, run->output.ranks);
         results_print_metrics(&results);
-        printf("\nfiles in %s: result.json ranks.json trace.h5 progress.jsonl input.json\n",
+        printf("\nfiles in %s: result.json ranks.json checkpoint-final.h5 trace.h5 progress.jsonl "
+               "input.json\n",
                job->output_dir);
     }
     memory_free(peaks);
@@ -209,7 +200,7 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
         return;
     if (is_first(run))
         results_print_header(&run->job);
-    prepare_trainer(run);
+    run->trainer = job_trainer(&run->job);
     prepare_method(run);
     const bool is_good = read_given_ranks(run, problem) && open_outputs(run, problem) &&
                          choose_ranks(run, problem) &&

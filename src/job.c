@@ -123,14 +123,16 @@ static bool read_data(struct job *job, struct problem *problem) {
             problem_set(problem, EXIT_DATA, "%s: the tokenizer has %zu pieces, the model only %zu",
                         job->config.model.path, tokenizer_vocabulary_size(tokenizer),
                         job->architecture.vocabulary_size);
-    if (task->kind == TASK_SEQUENCE_CLASSIFICATION) {
+    if (task->kind == TASK_SEQUENCE_CLASSIFICATION && job->purpose == JOB_TRAIN) {
         label_set_add(&job->labels, "0");
         label_set_add(&job->labels, "1");
     }
-    is_good =
-        is_good && read_split(job, tokenizer, task_file(task, task->train_file, train_names),
-                              task->limit_train, true, &job->labels, &job->train, NULL, problem);
-    is_good = is_good && read_own_validation(job, tokenizer, problem);
+    if (job->purpose == JOB_TRAIN) {
+        is_good = is_good &&
+                  read_split(job, tokenizer, task_file(task, task->train_file, train_names),
+                             task->limit_train, true, &job->labels, &job->train, NULL, problem);
+        is_good = is_good && read_own_validation(job, tokenizer, problem);
+    }
     is_good = is_good && read_split(job, tokenizer, task_file(task, task->dev_file, dev_names),
                                     task->limit_dev, false, &job->labels, &job->dev,
                                     &job->dev_references, problem);
@@ -152,24 +154,30 @@ static bool check_lengths(const struct job *job, struct problem *problem) {
     return true;
 }
 
-static bool share_data(struct job *job, struct problem *problem) {
-    if (job->comm.mpi_rank == 0 &&
-        config_read_architecture(job->config.model.path, &job->architecture, problem) &&
-        check_lengths(job, problem))
-        read_data(job, problem);
-    if (!comm_agree(&job->comm, problem))
-        return false;
-    comm_broadcast(&job->comm, 0, &job->architecture, sizeof job->architecture);
+static void share_splits(struct job *job) {
     comm_broadcast(&job->comm, 0, &job->has_test, sizeof job->has_test);
     comm_broadcast(&job->comm, 0, &job->num_own_validation, sizeof job->num_own_validation);
-    label_set_broadcast(&job->comm, &job->labels);
-    dataset_broadcast(&job->comm, &job->train);
+    if (job->purpose == JOB_TRAIN)
+        dataset_broadcast(&job->comm, &job->train);
     dataset_broadcast(&job->comm, &job->dev);
     lm_references_broadcast(&job->comm, &job->dev_references);
     if (job->has_test) {
         dataset_broadcast(&job->comm, &job->test);
         lm_references_broadcast(&job->comm, &job->test_references);
     }
+}
+
+static bool share_data(struct job *job, struct problem *problem) {
+    if (job->comm.mpi_rank == 0 &&
+        config_read_architecture(job->config.model.path, &job->architecture, problem) &&
+        check_lengths(job, problem) && job->purpose != JOB_APPLY)
+        read_data(job, problem);
+    if (!comm_agree(&job->comm, problem))
+        return false;
+    comm_broadcast(&job->comm, 0, &job->architecture, sizeof job->architecture);
+    label_set_broadcast(&job->comm, &job->labels);
+    if (job->purpose != JOB_APPLY)
+        share_splits(job);
     if (job->config.model.hidden_dropout >= 0)
         job->architecture.hidden_dropout = (float)job->config.model.hidden_dropout;
     if (job->config.model.attention_dropout >= 0)
@@ -248,14 +256,18 @@ static void open_weights(struct job *job, struct problem *problem) {
     memory_free(path);
 }
 
-bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
-              size_t num_overrides, struct problem *problem) {
-    *job = (struct job){.comm = comm_of(world)};
-    if (!read_input(job, input_path, overrides, num_overrides, problem))
-        return false;
+/* What an earlier run left as its result goes first: no file of two runs' parts. */
+static void prepare_output(const struct job *job, struct problem *problem) {
+    if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem) &&
+        file_remove(job->output_dir, "result.json", problem))
+        file_remove(job->output_dir, "checkpoint-final.h5", problem);
+}
+
+/* Behind read_input. */
+static bool open_all(struct job *job, struct problem *problem) {
     choose_threads(job);
-    if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem))
-        file_remove(job->output_dir, "result.json", problem);
+    if (job->purpose == JOB_TRAIN)
+        prepare_output(job, problem);
     if (!comm_agree(&job->comm, problem) || !share_data(job, problem))
         return false;
     place_stages(job, problem);
@@ -265,6 +277,26 @@ bool job_open(struct job *job, MPI_Comm world, const char *input_path, const cha
         return false;
     name_modules(job);
     return true;
+}
+
+bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
+              size_t num_overrides, struct problem *problem) {
+    *job = (struct job){.purpose = JOB_TRAIN, .comm = comm_of(world)};
+    return read_input(job, input_path, overrides, num_overrides, problem) && open_all(job, problem);
+}
+
+bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
+                       enum job_purpose purpose, struct label_set *labels,
+                       struct problem *problem) {
+    *job = (struct job){.purpose = purpose, .comm = comm_of(world)};
+    if (job->comm.mpi_rank == 0) {
+        job->labels = *labels;
+        *labels = (struct label_set){0};
+    }
+    if (!read_input(job, input_path, NULL, 0, problem))
+        return false;
+    job->config.parallel.stages = job->config.parallel.num_layout = 0; /* of the run */
+    return open_all(job, problem);
 }
 
 void job_close(struct job *job) {
@@ -299,6 +331,22 @@ static bool load_weights(const struct job *job, struct stage *stage, struct prob
     return is_good;
 }
 
+struct trainer job_trainer(const struct job *job) {
+    return (struct trainer){
+        .comm = job->comm,
+        .seed = job->config.run.seed,
+        .optimizer = job->config.optimizer,
+        .microbatch_tokens = job->config.parallel.microbatch_tokens,
+        .num_threads = job->num_threads,
+        .train = &job->train,
+        .num_own_validation = job->num_own_validation,
+        .dev = &job->dev,
+        .test = job->has_test ? &job->test : NULL,
+        .labels = &job->labels,
+        .trace_every = job->config.output.trace_every,
+    };
+}
+
 struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
                                struct problem *problem) {
     const size_t s = (size_t)job->comm.mpi_rank, last = (size_t)job->comm.size - 1;
@@ -306,7 +354,9 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
     for (size_t m = 0; m < job->num_modules; ++m) {
         const size_t divisor =
             request->fixed_divisor > 0 ? request->fixed_divisor : request->ranks[m];
-        scales[m] = divisor > 0 ? (float)(job->config.adapter.alpha / (double)divisor) : 0;
+        scales[m] = request->scales != NULL ? request->scales[m]
+                    : divisor > 0           ? (float)(job->config.adapter.alpha / (double)divisor)
+                                            : 0;
     }
     struct stage_options options = {
         .architecture = job->architecture,

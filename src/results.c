@@ -111,6 +111,13 @@ static void add_evaluation(struct json *metrics, const char *split,
         json_add_number(part, evaluation->metrics[i].name, evaluation->metrics[i].value);
 }
 
+struct json *results_metrics(const struct evaluation *dev, const struct evaluation *test) {
+    struct json *metrics = json_create_object();
+    add_evaluation(metrics, "dev", dev);
+    add_evaluation(metrics, "test", test);
+    return metrics;
+}
+
 static void add_search(struct json *root, const struct search_result *search, const char *warning) {
     struct json *part = json_add_object(root, "search");
     json_add_number(part, "seconds", search->seconds);
@@ -182,9 +189,9 @@ char *results_text(const struct run_results *results) {
     struct json *root = json_create_object();
     json_add_string(root, "name", job->config.run.name);
     json_add_string(root, "method", config_method_name(job->config.adapter.method));
-    struct json *metrics = json_add_object(root, "metrics");
-    add_evaluation(metrics, "dev", &output->retrain.dev);
-    add_evaluation(metrics, "test", &output->retrain.test);
+    struct json *metrics = results_metrics(&output->retrain.dev, &output->retrain.test);
+    json_add_copy(root, "metrics", metrics);
+    json_destroy(&metrics);
     json_add_string(root, "metric_name", evaluation_score_name(&output->retrain.dev));
     json_add_number(root, "score", evaluation_score(&output->retrain.dev));
     add_ranks(json_add_object(root, "ranks"), job, output->ranks);

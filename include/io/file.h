@@ -16,6 +16,11 @@ char *file_read(const char *path, size_t *size, struct problem *problem);
 bool file_write_atomically(const char *path, const char *text, size_t size,
                            struct problem *problem);
 
+/* Appends to a file and waits for the disk. False and a problem (EXIT_IO) on failure. */
+bool file_append(const char *path, const char *text, size_t size, struct problem *problem);
+/* Gives a file that is on the disk its name, in place of one that has it. */
+bool file_rename(const char *from, const char *to, struct problem *problem);
+
 /* Makes a directory and its parents; succeeds if it exists. Checks that it can be written. */
 bool file_make_directory(const char *path, struct problem *problem);
 

@@ -1,7 +1,7 @@
-/* HDF5 files: with io/h5driver.h below it, the only place that calls HDF5. One process writes;
- * nothing here is collective. A file killed at any moment holds at least what its last flush wrote,
- * readable by any HDF5 program (datasets that were being flushed may differ in length); the same
- * after a failed write. */
+/* HDF5 files: written through io/h5driver.h, read by io/h5reader.h: these three alone call HDF5.
+ * One process writes; nothing here is collective. A file killed at any moment holds at least what
+ * its last flush wrote, readable by any HDF5 program (datasets that were being flushed may differ
+ * in length); the same after a failed write. */
 #ifndef AUTOLORA_IO_H5FILE_H
 #define AUTOLORA_IO_H5FILE_H
 
@@ -31,6 +31,10 @@ bool h5file_write_number(struct h5file *file, const char *object, const char *na
 /* A dataset of strings [count]. */
 bool h5file_write_strings(struct h5file *file, const char *path, const char *const *strings,
                           size_t count, struct problem *problem);
+
+/* A float32 dataset [rows, columns]; makes the groups of its path. */
+bool h5file_write_matrix(struct h5file *file, const char *path, const float *values, size_t rows,
+                         size_t columns, struct problem *problem);
 
 /* A dataset [rows, d1, d2, ...] that grows by rows; num_dimensions of a row may be 0 (scalar rows),
  * at most 3. Chunks of 256 rows. The file owns it. NULL and a problem on failure. */

@@ -25,9 +25,10 @@ struct method_options {
 };
 
 /* The adapters of a stage to be created. lora_scale of a module is alpha / divisor, where divisor
- * is its rank, or fixed_divisor unless that is 0. */
+ * is its rank, or fixed_divisor unless that is 0; or what `scales` says. */
 struct stage_request {
     const size_t *ranks; /* [num_modules] */
+    const float *scales; /* [num_modules]; NULL: from alpha */
     size_t fixed_divisor;
     size_t num_components; /* selection variables a module; 0: none */
 };
@@ -42,6 +43,9 @@ struct method_input {
     /* This rank's stage. NULL and a problem, the same on every rank. Collective. */
     struct stage *(*create_stage)(const void *context, const struct stage_request *request,
                                   struct problem *problem);
+    /* Keeps the trained factors of this rank's stage. The same on every rank. Collective. */
+    bool (*save)(const void *context, const struct stage *stage, const float *factors,
+                 struct problem *problem);
     const void *context;
 };
 

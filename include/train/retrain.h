@@ -1,4 +1,4 @@
-/* Retraining: fresh adapters at the chosen ranks, on training and validation data together. */
+/* Retraining: adapters at the chosen ranks, on training and validation data together. */
 #ifndef AUTOLORA_TRAIN_RETRAIN_H
 #define AUTOLORA_TRAIN_RETRAIN_H
 
@@ -32,10 +32,12 @@ struct retrain_result {
     size_t best_step;
 };
 
-/* Trains fresh adapters (stage without selection variables) on the whole training set, D_val
- * included; evaluates on dev after each epoch and at the end. False and a problem, the same on
- * every rank, on a non-finite loss or failing output. Collective over trainer->comm. */
+/* Trains the factors [stage->factors.size] (stage without selection variables) from where they are,
+ * on the whole training set, D_val included; evaluates on dev after each epoch and at the end. The
+ * result's metrics are of the factors that it leaves. False and a problem, the same on every rank,
+ * on a non-finite loss or failing output. Collective over trainer->comm. */
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
-                 const struct stage *stage, struct retrain_result *result, struct problem *problem);
+                 const struct stage *stage, float *factors, struct retrain_result *result,
+                 struct problem *problem);
 
 #endif

@@ -10,6 +10,7 @@ mpirun   | openmpi-bin | program that starts MPI jobs | MPIRUN MPIRUN_FLAGS
 hdf5     | pkg-config libhdf5-openmpi-dev | HDF5 1.10 or later | HDF5_CFLAGS HDF5_LIBS
 cjson    | pkg-config libcjson-dev | cJSON | CJSON_CFLAGS CJSON_LIBS
 utf8proc | pkg-config libutf8proc-dev | utf8proc | UTF8_CFLAGS UTF8_LIBS
+zlib     | pkg-config zlib1g-dev | zlib | ZLIB_CFLAGS ZLIB_LIBS
 blis     | libblis-openmp-dev | BLIS with OpenMP | BLIS_INCLUDE BLIS_LIBDIR
 scalapack| libscalapack-openmpi-dev | ScaLAPACK | SCALAPACK_LIBS
 lapack   | liblapack-dev | LAPACK | SCALAPACK_LIBS

@@ -24,6 +24,7 @@ all_libraries() {
 #include <cjson/cJSON.h>
 #include <hdf5.h>
 #include <utf8proc.h>
+#include <zlib.h>
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,6 +50,7 @@ int main(int argc, char **argv) {
     H5get_libversion(&major, &minor, &release);
     cJSON_Delete(cJSON_Parse("{}"));
     utf8proc_version();
+    zlibVersion();
     printf("BLIS %s\n", bli_info_get_version_str());
     const char *blis = library(dlsym(RTLD_DEFAULT, "bli_info_get_version_str"));
     const char *blas = library((void *)fortran_sgemm);
@@ -89,6 +91,7 @@ END
     library hdf5 hdf5.h H5get_libversion "$MPI_CFLAGS $HDF5_CFLAGS" "$HDF5_LIBS $MPI_LIBS"
     library cjson cjson/cJSON.h cJSON_Parse "$CJSON_CFLAGS" "$CJSON_LIBS"
     library utf8proc utf8proc.h utf8proc_version "$UTF8_CFLAGS" "$UTF8_LIBS"
+    library zlib zlib.h zlibVersion "$ZLIB_CFLAGS" "$ZLIB_LIBS"
     library blis blis.h bli_info_get_version_str "$BLIS_CFLAGS -fopenmp" "$BLIS_LIBS -lm"
     library scalapack "" numroc_ "" "$SCALAPACK_LIBS $MPI_LIBS"
     library lapack "" spotrf_ "" "$SCALAPACK_LIBS $MPI_LIBS"

@@ -91,6 +91,37 @@ bool file_write_atomically(const char *path, const char *text, size_t size,
     return is_good;
 }
 
+bool file_append(const char *path, const char *text, size_t size, struct problem *problem) {
+    const int descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    const bool is_written = descriptor >= 0 && write_whole(descriptor, text, size);
+    if (!is_written)
+        problem_set(problem, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (descriptor >= 0)
+        close(descriptor);
+    return is_written;
+}
+
+/* The new name lasts once the directory is on the disk; not all file systems can wait for that. */
+static void sync_directory_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *directory = slash == NULL ? memory_copy_string(".")
+                                    : memory_format("%.*s", (int)(slash - path + 1), path);
+    const int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor >= 0) {
+        fsync(descriptor);
+        close(descriptor);
+    }
+    memory_free(directory);
+}
+
+bool file_rename(const char *from, const char *to, struct problem *problem) {
+    if (rename(from, to) != 0)
+        return problem_set(problem, EXIT_IO, "%s: cannot be renamed to %s: %s", from, to,
+                           strerror(errno));
+    sync_directory_of(to);
+    return true;
+}
+
 bool file_make_directory(const char *path, struct problem *problem) {
     char *partial = memory_copy_string(path);
     for (char *at = partial + 1; *at != '\0'; ++at) {

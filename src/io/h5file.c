@@ -196,6 +196,25 @@ bool h5file_write_strings(struct h5file *file, const char *path, const char *con
     return is_good;
 }
 
+bool h5file_write_matrix(struct h5file *file, const char *path, const float *values, size_t rows,
+                         size_t columns, struct problem *problem) {
+    const hsize_t shape[2] = {rows, columns};
+    const hid_t space = H5Screate_simple(2, shape, NULL);
+    const hid_t links = H5Pcreate(H5P_LINK_CREATE);
+    hid_t dataset = -1;
+    if (H5Pset_create_intermediate_group(links, 1) >= 0)
+        dataset =
+            H5Dcreate2(file->id, path, H5T_IEEE_F32LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    const bool is_written = dataset >= 0 && H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL,
+                                                     H5P_DEFAULT, values) >= 0;
+    const bool is_good = check(file, is_written, "writing", path, problem);
+    if (dataset >= 0)
+        H5Dclose(dataset);
+    H5Pclose(links);
+    H5Sclose(space);
+    return is_good;
+}
+
 /* ---- series ---- */
 
 static hid_t stored_type(enum h5type type) {

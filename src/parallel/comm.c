@@ -43,6 +43,27 @@ void comm_broadcast_block(const struct comm *comm, int root, char **bytes, size_
     comm_broadcast(comm, root, *bytes, *size);
 }
 
+void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t *size) {
+    const size_t piece = (size_t)1 << 30;
+    const bool sends = comm->mpi_rank == source, receives = comm->mpi_rank == 0;
+    if (sends == receives)
+        return;
+    if (sends)
+        MPI_Send(size, sizeof *size, MPI_BYTE, 0, TAG_BLOCK, comm->handle);
+    else
+        MPI_Recv(size, sizeof *size, MPI_BYTE, source, TAG_BLOCK, comm->handle, MPI_STATUS_IGNORE);
+    if (receives)
+        *bytes = memory_allocate(*size + 1, 1, "a block from another rank");
+    for (size_t done = 0; done < *size; done += piece) {
+        const int now = comm_count(*size - done < piece ? *size - done : piece);
+        if (sends)
+            MPI_Send(*bytes + done, now, MPI_BYTE, 0, TAG_BLOCK, comm->handle);
+        else
+            MPI_Recv(*bytes + done, now, MPI_BYTE, source, TAG_BLOCK, comm->handle,
+                     MPI_STATUS_IGNORE);
+    }
+}
+
 /* Byte counts and displacements of a gather. */
 struct gather_layout {
     int *counts, *displacements;

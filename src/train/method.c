@@ -23,8 +23,12 @@ static bool train_adapters(const struct method_input *input, struct method_outpu
     output->head_parameters = counts[1];
     if (counts[0] + counts[1] > output->most_parameters)
         output->most_parameters = counts[0] + counts[1];
+    float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
+    parameter_table_initialize(&stage->factors, input->trainer->seed, PHASE_RETRAIN, factors);
     const bool is_good =
-        retrain_run(input->trainer, input->retrain, stage, &output->retrain, problem);
+        retrain_run(input->trainer, input->retrain, stage, factors, &output->retrain, problem) &&
+        input->save(input->context, stage, factors, problem);
+    memory_free(factors);
     stage_destroy(&stage);
     return is_good;
 }

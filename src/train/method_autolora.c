@@ -36,7 +36,8 @@ bool method_autolora_ranks(const struct method_input *input, struct method_outpu
         return false;
     for (size_t m = 0; m < modules; ++m)
         output->ranks[m] = k;
-    const struct stage_request request = {output->ranks, k, k};
+    const struct stage_request request = {
+        .ranks = output->ranks, .fixed_divisor = k, .num_components = k};
     struct stage *stage = input->create_stage(input->context, &request, problem);
     if (stage == NULL)
         return false;

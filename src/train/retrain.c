@@ -5,6 +5,7 @@
 #include "train/state.h"
 
 #include <math.h>
+#include <string.h>
 
 struct retrain {
     const struct trainer *trainer;
@@ -149,11 +150,13 @@ static bool loop(struct retrain *retrain, struct retrain_result *result, struct 
 }
 
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
-                 const struct stage *stage, struct retrain_result *result,
+                 const struct stage *stage, float *factors, struct retrain_result *result,
                  struct problem *problem) {
     struct retrain retrain = {.trainer = trainer, .options = options, .stage = stage};
     *result = (struct retrain_result){0};
     retrain_open(&retrain);
+    const size_t bytes = stage->factors.size * sizeof *factors;
+    memcpy(retrain.state.factors, factors, bytes);
     const bool is_good = loop(&retrain, result, problem);
     if (is_good && trainer->test != NULL) {
         const struct point point = {retrain.state.factors, NULL};
@@ -162,6 +165,7 @@ bool retrain_run(const struct trainer *trainer, const struct retrain_options *op
     result->num_steps = retrain.state.step;
     result->num_tokens = retrain.num_tokens;
     result->loss_train = retrain.loss;
+    memcpy(factors, retrain.state.factors, bytes);
     retrain_close(&retrain);
     return is_good;
 }

@@ -93,7 +93,8 @@ def test_include_mirrors_src():
 def test_libraries_have_one_door_each():
     assert_only(r"#\s*include\s*<blis", ["src/math/gemm.c"], "blis.h")
     assert_only(r"#\s*include\s*<cjson|\bcJSON_\w", ["src/io/json.c"], "cJSON")
-    assert_only(r"#\s*include\s*<hdf5", ["src/io/h5file.c", "include/io/h5driver.h"], "hdf5.h")
+    assert_only(r"#\s*include\s*<hdf5", ["src/io/h5file.c", "src/io/h5reader.c", "include/io/h5driver.h"],
+                "hdf5.h")
     assert_only(r"\b(Cblacs_\w+|descinit_|numroc_|p[sd][a-z]+_)\s*\(", ["src/math/dist_matrix.c"],
                 "ScaLAPACK")
 

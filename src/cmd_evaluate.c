@@ -1,0 +1,82 @@
+/* autolora evaluate RUN_DIR [--split dev|test]: the metrics of a finished run's model, computed
+ * again, as result.json has them. */
+#include "base/memory.h"
+#include "commands.h"
+#include "io/json.h"
+#include "results.h"
+#include "saved_run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct arguments {
+    const char *directory, *split; /* split NULL: all that there are */
+};
+
+static bool read_arguments(int argc, char **argv, struct arguments *arguments,
+                           struct problem *problem) {
+    for (int i = 1; i < argc; ++i) {
+        if (strcmp(argv[i], "--split") == 0 && i + 1 < argc)
+            arguments->split = argv[++i];
+        else if (argv[i][0] == '-' || arguments->directory != NULL)
+            return problem_set(problem, EXIT_USAGE, "evaluate: unknown or incomplete argument %s",
+                               argv[i]);
+        else
+            arguments->directory = argv[i];
+    }
+    if (arguments->directory == NULL)
+        return problem_set(problem, EXIT_USAGE,
+                           "evaluate: no run (autolora evaluate RUN_DIR [--split dev|test])");
+    if (arguments->split != NULL && strcmp(arguments->split, "dev") != 0 &&
+        strcmp(arguments->split, "test") != 0)
+        return problem_set(problem, EXIT_USAGE, "evaluate: --split is dev or test, found %s",
+                           arguments->split);
+    return true;
+}
+
+static bool wants(const struct arguments *arguments, const char *split) {
+    return arguments->split == NULL || strcmp(arguments->split, split) == 0;
+}
+
+static void evaluate(const struct saved_run *run, const struct arguments *arguments) {
+    const struct trainer trainer = job_trainer(&run->job);
+    struct pipeline *pipeline = trainer_pipeline(&trainer, run->stage, false);
+    const struct point point = {run->factors, NULL};
+    struct evaluation dev = {0}, test = {0};
+    if (wants(arguments, "dev"))
+        dev = evaluate_dataset(&trainer, pipeline, &point, trainer.dev);
+    if (trainer.test != NULL && wants(arguments, "test"))
+        test = evaluate_dataset(&trainer, pipeline, &point, trainer.test);
+    pipeline_destroy(&pipeline);
+    if (run->job.comm.mpi_rank != 0)
+        return;
+    struct json *metrics = results_metrics(&dev, &test);
+    char *text = json_print(metrics, true);
+    printf("%s\n", text);
+    memory_free(text);
+    json_destroy(&metrics);
+}
+
+static void run_all(struct saved_run *run, MPI_Comm world, const struct arguments *arguments,
+                    struct problem *problem) {
+    if (!saved_run_open(run, world, arguments->directory, JOB_EVALUATE, problem))
+        return;
+    if (arguments->split != NULL && strcmp(arguments->split, "test") == 0 && !run->job.has_test)
+        problem_set(problem, EXIT_USAGE, "evaluate: the run's task has no labelled test split");
+    else
+        evaluate(run, arguments);
+}
+
+int cmd_evaluate(MPI_Comm world, int argc, char **argv) {
+    struct saved_run run = {0};
+    struct arguments arguments = {0};
+    struct problem problem = {0};
+    int mpi_rank;
+    MPI_Comm_rank(world, &mpi_rank);
+    if (read_arguments(argc, argv, &arguments, &problem))
+        run_all(&run, world, &arguments, &problem);
+    saved_run_close(&run);
+    if (problem.exit_code != 0 && mpi_rank == 0)
+        report_error("%s", problem.text);
+    return problem.exit_code;
+}
