@@ -45,6 +45,8 @@ void label_set_broadcast(const struct comm *comm, struct label_set *labels) {
 
 void lm_references_broadcast(const struct comm *comm, struct lm_references *references) {
     comm_broadcast(comm, 0, &references->count, sizeof references->count);
+    if (references->count == 0)
+        return;
     share_array(comm, (void **)&references->context_offsets, references->count + 1, sizeof(size_t));
     share_array(comm, (void **)&references->context_ids,
                 references->context_offsets[references->count], sizeof(int32_t));
