@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import beam_case
 import metrics_case
 import model_cases
 import optimizer_case
@@ -27,6 +28,7 @@ def writers():
     table = {name: (lambda folder, name=name: model_cases.write_case(name, folder)) for name in model_cases.CASES}
     table["optimizer"] = optimizer_case.write_case
     table["metrics"] = metrics_case.write_case
+    table["beam"] = beam_case.write_case
     table["label-smoothing"] = smoothing_case.write_case
     return table
 
