@@ -77,8 +77,8 @@ const char *config_method_name(int method);
 /* Every key as a Markdown table, section by section: type, default, range, meaning. */
 void config_print_keys(FILE *stream);
 
-/* Reads config.json of a pretrained model (BERT family). EXIT_DATA on what is missing, mistyped or
- * not supported (model_type, hidden_act, position_embedding_type), naming the key. */
+/* Reads config.json of a pretrained model (BERT, RoBERTa, GPT-2). EXIT_DATA on what is missing,
+ * mistyped or not supported (model_type, hidden_act, position_embedding_type), naming the key. */
 bool config_read_architecture(const char *model_directory, struct architecture *architecture,
                               struct problem *problem);
 

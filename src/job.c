@@ -142,15 +142,26 @@ static bool read_data(struct job *job, struct problem *problem) {
 }
 
 static bool check_lengths(const struct job *job, struct problem *problem) {
-    if (job->config.task.kind == TASK_LANGUAGE_MODELING)
-        return problem_set(problem, EXIT_USAGE,
-                           "task.name is %s, but %s is no model that generates text (GPT-2)",
-                           job->config.task.name, job->config.model.path);
-    if (job->config.task.max_length > job->architecture.max_positions)
+    const size_t longest = architecture_longest(&job->architecture);
+    if (job->config.task.max_length > longest)
         return problem_set(problem, EXIT_USAGE,
                            "task.max_length is %zu, but the model has only %zu positions "
-                           "(max_position_embeddings in its config.json)",
-                           job->config.task.max_length, job->architecture.max_positions);
+                           "(max_position_embeddings or n_positions in its config.json)",
+                           job->config.task.max_length, longest);
+    return true;
+}
+
+/* A tokenizer that numbers the second sentence 1 does not fit a model without that token type. */
+static bool check_token_types(const struct job *job, const struct dataset *dataset,
+                              struct problem *problem) {
+    const size_t types = job->architecture.num_token_types;
+    const size_t tokens = dataset->offsets == NULL ? 0 : dataset->offsets[dataset->num_examples];
+    for (size_t i = 0; types > 0 && i < tokens; ++i)
+        if ((size_t)dataset->type_ids[i] >= types)
+            return problem_set(problem, EXIT_DATA,
+                               "%s: config.json has type_vocab_size %zu, but the tokenizer gives "
+                               "token type %d",
+                               job->config.model.path, types, (int)dataset->type_ids[i]);
     return true;
 }
 
@@ -170,16 +181,19 @@ static void share_splits(struct job *job) {
 static bool share_data(struct job *job, struct problem *problem) {
     if (job->comm.mpi_rank == 0 &&
         config_read_architecture(job->config.model.path, &job->architecture, problem) &&
-        check_lengths(job, problem) && job->purpose != JOB_APPLY)
-        read_data(job, problem);
+        check_lengths(job, problem) && job->purpose != JOB_APPLY && read_data(job, problem) &&
+        check_token_types(job, &job->train, problem) && check_token_types(job, &job->dev, problem))
+        check_token_types(job, &job->test, problem);
     if (!comm_agree(&job->comm, problem))
         return false;
     comm_broadcast(&job->comm, 0, &job->architecture, sizeof job->architecture);
     label_set_broadcast(&job->comm, &job->labels);
     if (job->purpose != JOB_APPLY)
         share_splits(job);
-    if (job->config.model.hidden_dropout >= 0)
-        job->architecture.hidden_dropout = (float)job->config.model.hidden_dropout;
+    const float hidden_dropout = (float)job->config.model.hidden_dropout;
+    if (hidden_dropout >= 0)
+        job->architecture.hidden_dropout = job->architecture.embedding_dropout =
+            job->architecture.classifier_dropout = hidden_dropout;
     if (job->config.model.attention_dropout >= 0)
         job->architecture.attention_dropout = (float)job->config.model.attention_dropout;
     return true;
@@ -220,7 +234,8 @@ static void name_modules(struct job *job) {
             job->component_sizes[count] =
                 projection_input_size(&job->architecture, (enum projection)p) +
                 projection_output_size(&job->architecture, (enum projection)p);
-            job->module_names[count++] = architecture_module_name(block, (enum projection)p);
+            job->module_names[count++] =
+                architecture_module_name(&job->architecture, block, (enum projection)p);
         }
     job->num_modules = count;
 }
@@ -251,9 +266,7 @@ static void choose_threads(struct job *job) {
 }
 
 static void open_weights(struct job *job, struct problem *problem) {
-    char *path = file_join(job->config.model.path, "model.safetensors");
-    job->weights = weights_open(path, problem);
-    memory_free(path);
+    job->weights = weights_open_model(job->config.model.path, problem);
 }
 
 /* What an earlier run left as its result goes first: no file of two runs' parts. */
@@ -323,9 +336,11 @@ static bool load_weights(const struct job *job, struct stage *stage, struct prob
     struct stage_weight *weights = stage_weights(stage, &count);
     bool is_good = true;
     for (size_t i = 0; i < count && is_good; ++i) {
-        *weights[i].place = weights_pretrained(job->weights, weights[i].name, weights[i].rows,
-                                               weights[i].columns, problem);
-        is_good = *weights[i].place != NULL;
+        const float *values = weights_pretrained(job->weights, weights[i].name, weights[i].rows,
+                                                 weights[i].columns, problem);
+        is_good = values != NULL;
+        if (is_good)
+            stage_weight_set(&weights[i], values);
     }
     stage_weights_free(weights, count);
     return is_good;

@@ -1,4 +1,4 @@
-/* A safetensors file, memory-mapped: https://huggingface.co/docs/safetensors. The header is treated
+/* Safetensors files, memory-mapped: https://huggingface.co/docs/safetensors. The header is treated
  * as hostile: lengths, bounds, overlaps, data types and shapes are checked before a tensor can be
  * had. */
 #ifndef AUTOLORA_IO_WEIGHTS_H
@@ -27,6 +27,8 @@ struct weights;
 /* NULL and a problem (EXIT_DATA) if the file is missing, truncated or inconsistent. Not collective.
  */
 struct weights *weights_open(const char *path, struct problem *problem);
+/* model.safetensors of a model directory, or the files of its model.safetensors.index.json. */
+struct weights *weights_open_model(const char *directory, struct problem *problem);
 void weights_close(struct weights **weights);
 
 /* The tensor of that name or NULL. */

@@ -1,5 +1,5 @@
 /* Multi-head self-attention over packed sequences (Vaswani et al. 2017): within a sequence and a
- * head, S = Q K^T / sqrt(head_size),  P = softmax(S),  O = dropout(P) V. query, key, value, context
+ * head, S = scale Q K^T,  P = softmax(S),  O = dropout(P) V. query, key, value, context
  * are [tokens, hidden] with heads side by side; probabilities hold, for each sequence and head, a
  * [length, length] matrix: sequence i, head h starts at heads * pair_offsets[i] + h * length^2.
  * With first_rows_only, only the first token of each sequence asks: query and context are
@@ -16,7 +16,8 @@ struct attention {
     size_t num_heads, head_size;
     float dropout; /* rate on the probabilities */
     uint64_t seed, block;
-    bool first_rows_only;
+    bool first_rows_only, is_causal; /* causal: token i attends to tokens 0 .. i */
+    float scale;                     /* on Q K^T: 1 / sqrt(head_size) in most models */
 };
 
 /* Room for attention_*: one region of `floats_per_thread` for each thread. */

@@ -1,7 +1,10 @@
-/* One transformer block of the BERT family (post layer norm):
- *     a = x + dropout(attention_output(attention(query(x), key(x), value(x))))     y1 =
- * layer_norm(a) b = y1 + dropout(output(gelu(intermediate(y1))))                             y  =
- * layer_norm(b) The four passes of math/kernels.h, each over one packed microbatch. */
+/* One transformer block. Each of its halves adds what a branch makes of the input to the input:
+ *     post-norm (BERT, RoBERTa)   y = norm(x + dropout(branch(x)))
+ *     pre-norm (GPT-2)            y = x + dropout(branch(norm(x)))
+ * with the branches
+ *     attention      attention_output(attention(query(n), key(n), value(n)))
+ *     feed-forward   output(activation(intermediate(n)))
+ * The four passes of math/kernels.h, each over one packed microbatch. */
 #ifndef AUTOLORA_MODEL_BLOCK_H
 #define AUTOLORA_MODEL_BLOCK_H
 
@@ -17,47 +20,49 @@ struct layer_norm {
 struct block {
     size_t index; /* in the whole model */
     size_t hidden_size, intermediate_size;
+    bool is_pre_norm;
+    enum activation activation;
     float layer_norm_epsilon, hidden_dropout;
     uint64_t seed;
     struct linear projections[NUM_PROJECTIONS];
-    struct layer_norm attention_norm, output_norm;
+    struct layer_norm norms[NUM_HALVES];
     struct attention attention;
 };
 
 /* What the forward pass leaves for the others. input and output belong to the stage. T = tokens, R
  * = T, or the number of sequences where attention.first_rows_only: then the block's output, and
- * everything but its keys and values, exists for the first token of each sequence only. d = hidden
- * size, f = intermediate size. */
+ * everything but its keys and values, exists for the first token of each sequence only (post-norm
+ * blocks alone can do so). d = hidden size, f = intermediate size. */
 struct block_activations {
     float *input;                     /* x [T, d] */
     float *input_rows;                /* its rows that go on [R, d]; x itself where R = T */
+    float *attention_input;           /* n [T, d]; x itself in a post-norm block */
     float *query, *context;           /* [R, d] */
     float *key, *value;               /* [T, d] */
     float *probabilities;             /* attention.h */
-    float *attention_normalized;      /* [R, d] */
-    float *attention_deviation;       /* [R] */
-    float *attended;                  /* y1 [R, d] */
-    float *expanded;                  /* intermediate(y1) [R, f] */
-    float *output_normalized;         /* [R, d] */
-    float *output_deviation;          /* [R] */
+    float *attended;                  /* what the first half gives [R, d] */
+    float *feed_forward_input;        /* n [R, d]; attended itself in a post-norm block */
+    float *expanded;                  /* intermediate(n) [R, f] */
+    float *normalized[NUM_HALVES];    /* [R, d] */
+    float *deviation[NUM_HALVES];     /* [R] */
     float *low_rank[NUM_PROJECTIONS]; /* h [T or R, rank] */
 };
 
 /* What the backward pass leaves for its tangent. */
 struct block_cotangents {
-    float *d_output;            /* [R, d] */
-    float *d_activated;         /* of gelu's output [R, f] */
-    float *d_attended;          /* of y1 [R, d] */
-    float *d_context, *d_query; /* [R, d] */
-    float *d_key, *d_value;     /* [T, d] */
+    float *d_output;                                 /* [R, d] */
+    float *d_activated;                              /* of the activation's output [R, f] */
+    float *d_attended;                               /* [R, d] */
+    float *d_context, *d_query;                      /* [R, d] */
+    float *d_key, *d_value;                          /* [T, d] */
+    float *d_attention_input, *d_feed_forward_input; /* [T, d], pre-norm blocks only */
 };
 
 /* What the tangent pass leaves for the tangent of the backward pass. */
 struct block_tangents {
     float *query, *key, *value, *probabilities;
-    float *attention_normalized, *attention_deviation;
     float *expanded;
-    float *output_normalized, *output_deviation;
+    float *normalized[NUM_HALVES], *deviation[NUM_HALVES];
     float *low_rank[NUM_PROJECTIONS];
 };
 
@@ -73,7 +78,7 @@ void block_forward(const struct block *block, const struct point *point,
                    const struct microbatch *microbatch, struct block_activations *activations,
                    struct block_scratch *scratch, float *output);
 
-/* d_output [R, d] is read from cotangents->d_output. d_input NULL: not wanted. */
+/* d_output [R, d] is read from cotangents->d_output. d_input [T, d] NULL: not wanted. */
 void block_backward(const struct block *block, const struct point *point,
                     const struct microbatch *microbatch,
                     const struct block_activations *activations,

@@ -1,5 +1,5 @@
-/* The embedding of the BERT family: x = dropout(layer_norm(word[id] + position[i] + type[t])).
- * Frozen, so it has a forward pass only. */
+/* The embedding: x = dropout(norm(word[id] + position[i] + type[t])); GPT-2 has neither norm nor
+ * types. Frozen, so it has a forward pass only. */
 #ifndef AUTOLORA_MODEL_EMBEDDING_H
 #define AUTOLORA_MODEL_EMBEDDING_H
 
@@ -8,13 +8,14 @@
 #include "model/microbatch.h"
 
 struct embedding {
-    const float *words, *positions, *types; /* [vocabulary | positions | types, hidden], frozen */
-    struct layer_norm norm;
+    const float *words, *positions; /* [vocabulary | positions, hidden], frozen */
+    const float *types;             /* [types, hidden]; NULL: none */
+    struct layer_norm norm;         /* weight NULL: none */
 };
 
-/* x [tokens, hidden]. Positions count from 0 within each sequence. */
+/* x [tokens, hidden]. Positions count from architecture->first_position within each sequence. */
 void embedding_forward(const struct embedding *embedding, const struct architecture *architecture,
-                       float hidden_dropout, uint64_t seed, const struct microbatch *microbatch,
+                       uint64_t seed, const struct microbatch *microbatch,
                        struct block_scratch *scratch, float *x);
 
 #endif

@@ -20,8 +20,9 @@ struct adapter {
 };
 
 struct linear {
-    const float *weight, *bias; /* frozen */
+    const float *weight, *bias; /* frozen: element (out, in) and element (out) */
     size_t input_size, output_size;
+    size_t output_stride, input_stride; /* of the weight: in, 1 for [out, in]; 1, n for [in, n] */
     struct adapter adapter;
 };
 

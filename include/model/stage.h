@@ -54,15 +54,19 @@ size_t adapter_targets_per_block(const struct adapter_options *adapters);
 struct stage *stage_create(const struct stage_options *options);
 void stage_destroy(struct stage **stage);
 
-/* One frozen tensor of the stage: the name in the checkpoint, its shape, and where its address
- * goes. */
+/* One frozen tensor of the stage: the name in the checkpoint, its shape there, and where the
+ * address of its element `offset` goes (the parts of a fused projection are entries of one name).
+ */
 struct stage_weight {
     char *name;           /* "bert.encoder.layer.0.attention.self.query.weight" */
     size_t rows, columns; /* columns 1: a vector */
+    size_t offset;
     const float **place;
 };
 /* The table of frozen tensors; free with stage_weights_free. */
 struct stage_weight *stage_weights(struct stage *stage, size_t *count);
+/* values: the tensor's elements, row-major; borrowed. */
+void stage_weight_set(const struct stage_weight *weight, const float *values);
 void stage_weights_free(struct stage_weight *weights, size_t count);
 
 /* Sizes that the buffers of a slot must hold. */
@@ -70,6 +74,8 @@ struct capacity {
     size_t tokens, sequences, longest, pairs; /* pairs: largest sum of length^2 */
 };
 
+/* Whether only the first token of each sequence matters behind the last block. */
+bool stage_keeps_first_rows(const struct stage_options *options);
 /* Rows of the matrices [rows, hidden] that enter the stage and leave it: the microbatch's tokens;
  * its sequences behind the last block of a sequence classifier, of which only the first tokens
  * matter. */
@@ -84,7 +90,8 @@ void slot_destroy(struct slot **slot);
 /* Where the input of the first block goes / where the output of the last block is. */
 float *slot_input(struct slot *slot);
 float *slot_output(struct slot *slot);
-/* Logits [rows, labels] of the last forward pass (last stage). */
+/* Logits [rows, labels] of the last forward pass (last stage); NULL for language modelling, where
+ * they are too many to keep. */
 const float *slot_logits(const struct slot *slot);
 
 /* Room for intermediate results, shared by all slots. */
@@ -94,9 +101,10 @@ struct workspace *workspace_create(const struct stage *stage, const struct capac
 void workspace_destroy(struct workspace **workspace);
 
 /* Forward. Reads slot_input (except in the first stage) and fills slot_output; returns the
- * microbatch's part of the loss in the last stage, else 0. */
+ * microbatch's part of the loss in the last stage, else 0. Only with has_backward may
+ * stage_backward follow. */
 double stage_forward(const struct stage *stage, const struct point *point,
-                     const struct microbatch *microbatch, struct slot *slot,
+                     const struct microbatch *microbatch, bool has_backward, struct slot *slot,
                      struct workspace *workspace);
 
 /* Backward after stage_forward on the same slot. d_output [output rows, hidden] is overwritten

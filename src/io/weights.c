@@ -1,4 +1,5 @@
-/* A safetensors file: 8 bytes of header length, a JSON header, the data. */
+/* A safetensors file: 8 bytes of header length, a JSON header, the data. The files of a sharded
+ * checkpoint make one table of tensors. */
 #include "io/weights.h"
 
 #include "base/memory.h"
@@ -10,12 +11,19 @@
 
 enum { HEADER_LENGTH_BYTES = 8, HEADER_LIMIT = 100 << 20 };
 
+/* float32 elements of a tensor that the map does not hold as such. */
+struct converted {
+    const struct tensor *tensor;
+    float *values;
+};
+
 struct weights {
-    char *path;
-    struct file_map map;
+    char *path; /* of the file being read, later of what was opened */
+    struct file_map *maps;
+    size_t num_maps;
     struct tensor *tensors; /* sorted by name */
     size_t count;
-    float **copies;
+    struct converted *copies;
     size_t num_copies;
 };
 
@@ -113,28 +121,30 @@ static int compare_names(const void *left, const void *right) {
 
 static bool read_tensors(struct weights *weights, const struct json *header,
                          const unsigned char *data, size_t size, struct problem *problem) {
-    weights->tensors =
-        memory_allocate(json_count(header), sizeof *weights->tensors, "the tensor table");
+    const size_t first = weights->count;
+    weights->tensors = memory_resize(weights->tensors, first + json_count(header),
+                                     sizeof *weights->tensors, "the tensor table");
     for (const struct json *entry = json_first(header); entry != NULL; entry = json_next(entry)) {
         if (strcmp(json_name(entry), "__metadata__") == 0)
             continue;
-        if (!read_tensor(weights, entry, data, size, &weights->tensors[weights->count], problem))
+        struct tensor tensor = {0};
+        if (!read_tensor(weights, entry, data, size, &tensor, problem))
             return false;
-        ++weights->count;
+        weights->tensors[weights->count++] = tensor;
     }
-    qsort(weights->tensors, weights->count, sizeof *weights->tensors, compare_places);
-    for (size_t i = 1; i < weights->count; ++i) {
+    qsort(weights->tensors + first, weights->count - first, sizeof *weights->tensors,
+          compare_places);
+    for (size_t i = first + 1; i < weights->count; ++i) {
         const struct tensor *before = &weights->tensors[i - 1], *after = &weights->tensors[i];
         if (before->data + before->bytes > after->data)
             return problem_set(problem, EXIT_DATA, "%s: tensors \"%.200s\" and \"%.200s\" overlap",
                                weights->path, before->name, after->name);
     }
-    qsort(weights->tensors, weights->count, sizeof *weights->tensors, compare_names);
     return true;
 }
 
-static bool read_header(struct weights *weights, struct problem *problem) {
-    const struct file_map *map = &weights->map;
+static bool read_header(struct weights *weights, const struct file_map *map,
+                        struct problem *problem) {
     uint64_t length = 0;
     if (map->size >= HEADER_LENGTH_BYTES)
         for (int i = HEADER_LENGTH_BYTES; i-- > 0;)
@@ -158,11 +168,101 @@ static bool read_header(struct weights *weights, struct problem *problem) {
     return is_good;
 }
 
+static void set_path(struct weights *weights, const char *path) {
+    memory_free(weights->path);
+    weights->path = memory_copy_string(path);
+}
+
+static bool add_file(struct weights *weights, const char *path, struct problem *problem) {
+    set_path(weights, path);
+    struct file_map map;
+    if (!file_map_open(&map, path, problem))
+        return false;
+    weights->maps = memory_resize(weights->maps, weights->num_maps + 1, sizeof *weights->maps,
+                                  "the list of maps");
+    weights->maps[weights->num_maps++] = map;
+    return read_header(weights, &map, problem);
+}
+
+static bool sort_tensors(struct weights *weights, struct problem *problem) {
+    qsort(weights->tensors, weights->count, sizeof *weights->tensors, compare_names);
+    for (size_t i = 1; i < weights->count; ++i)
+        if (strcmp(weights->tensors[i - 1].name, weights->tensors[i].name) == 0)
+            return problem_set(problem, EXIT_DATA, "%s: two files have a tensor \"%.200s\"",
+                               weights->path, weights->tensors[i].name);
+    return true;
+}
+
 struct weights *weights_open(const char *path, struct problem *problem) {
     struct weights *weights = memory_allocate(1, sizeof *weights, "a safetensors file");
-    weights->path = memory_copy_string(path);
-    if (!file_map_open(&weights->map, path, problem) || !read_header(weights, problem))
+    if (!add_file(weights, path, problem) || !sort_tensors(weights, problem))
         weights_close(&weights);
+    return weights;
+}
+
+/* Adds a file that the index names, once. A name with a slash would lead out of the directory. */
+static bool add_shard(struct weights *weights, const char *directory, const struct json *entry,
+                      const struct json *before, struct problem *problem) {
+    if (json_type(entry) != JSON_STRING || strchr(json_string(entry), '/') != NULL)
+        return problem_set(problem, EXIT_DATA,
+                           "%s: weight_map: expected the name of a file in the same directory for "
+                           "\"%.200s\"",
+                           weights->path, json_name(entry));
+    for (const struct json *other = before; other != entry; other = json_next(other))
+        if (strcmp(json_string(other), json_string(entry)) == 0)
+            return true;
+    char *path = file_join(directory, json_string(entry));
+    const bool is_good = add_file(weights, path, problem);
+    memory_free(path);
+    return is_good;
+}
+
+static bool add_shards(struct weights *weights, const char *directory, const char *index_path,
+                       const struct json *index, struct problem *problem) {
+    const struct json *files = json_get(index, "weight_map");
+    if (files == NULL || json_type(files) != JSON_OBJECT || json_count(files) == 0)
+        return problem_set(problem, EXIT_DATA, "%s: weight_map: expected an object of tensor: file",
+                           index_path);
+    const struct json *first = json_first(files);
+    for (const struct json *file = first; file != NULL; file = json_next(file)) {
+        set_path(weights, index_path);
+        if (!add_shard(weights, directory, file, first, problem))
+            return false;
+    }
+    set_path(weights, index_path);
+    if (!sort_tensors(weights, problem))
+        return false;
+    for (const struct json *file = first; file != NULL; file = json_next(file))
+        if (weights_find(weights, json_name(file)) == NULL)
+            return problem_set(problem, EXIT_DATA, "%s: tensor \"%.200s\" is not in %.200s",
+                               index_path, json_name(file), json_string(file));
+    return true;
+}
+
+static struct weights *open_sharded(const char *directory, const char *index_path,
+                                    struct problem *problem) {
+    size_t size = 0;
+    char *text = file_read(index_path, &size, problem);
+    struct json *index =
+        text == NULL ? NULL : json_parse(text, size, index_path, EXIT_DATA, problem);
+    memory_free(text);
+    if (index == NULL)
+        return NULL;
+    struct weights *weights = memory_allocate(1, sizeof *weights, "a sharded checkpoint");
+    if (!add_shards(weights, directory, index_path, index, problem))
+        weights_close(&weights);
+    json_destroy(&index);
+    return weights;
+}
+
+struct weights *weights_open_model(const char *directory, struct problem *problem) {
+    char *path = file_join(directory, "model.safetensors");
+    char *index_path = file_join(directory, "model.safetensors.index.json");
+    struct weights *weights = !file_exists(path) && file_exists(index_path)
+                                  ? open_sharded(directory, index_path, problem)
+                                  : weights_open(path, problem);
+    memory_free(path);
+    memory_free(index_path);
     return weights;
 }
 
@@ -173,11 +273,13 @@ void weights_close(struct weights **weights) {
     for (size_t i = 0; i < w->count; ++i)
         memory_free(w->tensors[i].name);
     for (size_t i = 0; i < w->num_copies; ++i)
-        memory_free(w->copies[i]);
+        memory_free(w->copies[i].values);
     memory_free(w->tensors);
     memory_free(w->copies);
     memory_free(w->path);
-    file_map_close(&w->map);
+    for (size_t i = 0; i < w->num_maps; ++i)
+        file_map_close(&w->maps[i]);
+    memory_free(w->maps);
     memory_free(w);
     *weights = NULL;
 }
@@ -207,10 +309,13 @@ static float half_to_float(uint16_t half) {
 }
 
 static float *converted_copy(struct weights *weights, const struct tensor *tensor) {
+    for (size_t i = 0; i < weights->num_copies; ++i)
+        if (weights->copies[i].tensor == tensor)
+            return weights->copies[i].values;
     float *copy = memory_allocate(tensor->count, sizeof *copy, tensor->name);
     weights->copies = memory_resize(weights->copies, weights->num_copies + 1,
                                     sizeof *weights->copies, "the list of converted tensors");
-    weights->copies[weights->num_copies++] = copy;
+    weights->copies[weights->num_copies++] = (struct converted){tensor, copy};
     if (tensor->type == TENSOR_F32) {
         memcpy(copy, tensor->data, tensor->bytes);
         return copy;

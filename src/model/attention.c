@@ -7,7 +7,6 @@
 #include "math/elementary.h"
 #include "math/small_product.h"
 
-#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -44,7 +43,7 @@ static struct task task_make(const struct attention *attention, const struct mic
         .first_query = (one ? sequence : begin) * stride + head * attention->head_size,
         .first_key = begin * stride + head * attention->head_size,
         .pairs = attention->num_heads * pairs_before + head * rows * length,
-        .scale = 1.0f / sqrtf((float)attention->head_size),
+        .scale = attention->scale,
         .dropout = microbatch->has_dropout ? attention->dropout : 0,
         .stream = random_stream_make(attention->seed, RANDOM_DROPOUT_ATTENTION,
                                      attention->block * 4096 + head, microbatch->step,
@@ -123,6 +122,15 @@ static void softmax_row(float *row, size_t length) {
         row[j] *= inverse;
 }
 
+static void softmax(const struct task *task, bool is_causal, float *pairs) {
+    for (size_t i = 0; i < task->rows; ++i) {
+        float *row = pairs + i * task->length;
+        const size_t seen = is_causal ? i + 1 : task->length;
+        softmax_row(row, seen);
+        memset(row + seen, 0, (task->length - seen) * sizeof *row);
+    }
+}
+
 static float row_dot(const float *a, const float *b, size_t length) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -140,8 +148,7 @@ void attention_forward(const struct attention *attention, const struct microbatc
         float *p = probabilities + task.pairs;
         product_to_pairs(&task, task.scale, query_head(&task, query), key_head(&task, key), false,
                          p);
-        for (size_t i = 0; i < task.rows; ++i)
-            softmax_row(p + i * task.length, task.length);
+        softmax(&task, attention->is_causal, p);
         product_to_query(&task, 1, pairs_of(&task, dropped(&task, p, task.scratch[0])),
                          key_head(&task, value), false, context);
     }

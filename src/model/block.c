@@ -1,4 +1,4 @@
-/* One transformer block of the BERT family. */
+/* The four passes of a block: first those of the branches, then what the halves do around them. */
 #include "model/block.h"
 
 #include <string.h>
@@ -130,68 +130,267 @@ static void project_backward_tangent(const struct pass *pass, enum projection wh
                             t_d_selection, accumulate, t_d_x);
 }
 
+/* ---- the branches ---- */
+
+static void attention_branch(const struct pass *pass, const float *n, const float *n_rows,
+                             struct block_activations *activations, float *y) {
+    project(pass, PROJECTION_QUERY, n_rows, activations->query);
+    project(pass, PROJECTION_KEY, n, activations->key);
+    project(pass, PROJECTION_VALUE, n, activations->value);
+    attention_forward(&pass->block->attention, pass->tokens, activations->query, activations->key,
+                      activations->value, &pass->scratch->attention, activations->probabilities,
+                      activations->context);
+    project(pass, PROJECTION_ATTENTION_OUTPUT, activations->context, y);
+}
+
+static size_t expanded_size(const struct pass *pass) {
+    return pass->rows.num_tokens * pass->block->intermediate_size;
+}
+
+static void feed_forward_branch(const struct pass *pass, const float *n,
+                                struct block_activations *activations, float *y) {
+    project(pass, PROJECTION_INTERMEDIATE, n, activations->expanded);
+    activation_forward(pass->block->activation, activations->expanded, expanded_size(pass),
+                       pass->scratch->wide);
+    project(pass, PROJECTION_OUTPUT, pass->scratch->wide, y);
+}
+
+/* What query is computed from: the rows of the attention's input. */
+static const float *query_input(const struct pass *pass) {
+    return pass->block->is_pre_norm ? pass->activations->attention_input
+                                    : pass->activations->input_rows;
+}
+
+/* d_n [tokens, hidden] of the branch's input; NULL: not wanted. `around` [rows, hidden], unless it
+ * is NULL, is the cotangent that goes around the branch: it is used up and added to d_n. */
+static void attention_branch_backward(const struct pass *pass, struct block_cotangents *cotangents,
+                                      const float *d_y, struct gradient *gradient, float *around,
+                                      float *d_n) {
+    const struct block_activations *a = pass->activations;
+    project_backward(pass, PROJECTION_ATTENTION_OUTPUT, a->context, d_y, gradient, false,
+                     cotangents->d_context);
+    attention_backward(&pass->block->attention, pass->tokens, a->query, a->key, a->value,
+                       a->probabilities, cotangents->d_context, &pass->scratch->attention,
+                       cotangents->d_query, cotangents->d_key, cotangents->d_value);
+    float *d_rows = d_n == NULL || around == NULL ? d_n : around;
+    project_backward(pass, PROJECTION_QUERY, query_input(pass), cotangents->d_query, gradient,
+                     around != NULL, d_rows);
+    if (d_rows != d_n)
+        scatter_rows(pass, d_rows, d_n);
+    project_backward(pass, PROJECTION_KEY, a->attention_input, cotangents->d_key, gradient, true,
+                     d_n);
+    project_backward(pass, PROJECTION_VALUE, a->attention_input, cotangents->d_value, gradient,
+                     true, d_n);
+}
+
+/* The input of the output projection, recomputed where its adapter needs it. */
+static const float *activated_input(const struct pass *pass) {
+    float *wide = pass->scratch->wide;
+    if (pass->block->projections[PROJECTION_OUTPUT].adapter.rank > 0)
+        activation_forward(pass->block->activation, pass->activations->expanded,
+                           expanded_size(pass), wide);
+    return wide;
+}
+
+/* Leaves d_activated in cotangents. */
+static void feed_forward_branch_backward(const struct pass *pass,
+                                         struct block_cotangents *cotangents, const float *d_y,
+                                         struct gradient *gradient, bool accumulate, float *d_n) {
+    const struct block_activations *activations = pass->activations;
+    float *wide = pass->scratch->wide;
+    project_backward(pass, PROJECTION_OUTPUT, activated_input(pass), d_y, gradient, false,
+                     cotangents->d_activated);
+    activation_backward(pass->block->activation, cotangents->d_activated, activations->expanded,
+                        expanded_size(pass), wide);
+    project_backward(pass, PROJECTION_INTERMEDIATE, activations->feed_forward_input, wide, gradient,
+                     accumulate, d_n);
+}
+
+/* t_n, t_rows NULL: zero. */
+static void attention_branch_tangent(const struct pass *pass, const float *t_n, const float *t_rows,
+                                     struct block_tangents *tangents, float *t_context,
+                                     float *t_y) {
+    const struct block_activations *a = pass->activations;
+    project_tangent(pass, PROJECTION_QUERY, query_input(pass), t_rows, tangents, tangents->query);
+    project_tangent(pass, PROJECTION_KEY, a->attention_input, t_n, tangents, tangents->key);
+    project_tangent(pass, PROJECTION_VALUE, a->attention_input, t_n, tangents, tangents->value);
+    attention_tangent(&pass->block->attention, pass->tokens, a->query, a->key, a->value,
+                      a->probabilities, tangents->query, tangents->key, tangents->value,
+                      &pass->scratch->attention, tangents->probabilities, t_context);
+    project_tangent(pass, PROJECTION_ATTENTION_OUTPUT, a->context, t_context, tangents, t_y);
+}
+
+static void feed_forward_branch_tangent(const struct pass *pass, const float *t_n,
+                                        struct block_tangents *tangents, float *t_y) {
+    const struct block_activations *activations = pass->activations;
+    float *t_activated = pass->scratch->activated_tangent;
+    project_tangent(pass, PROJECTION_INTERMEDIATE, activations->feed_forward_input, t_n, tangents,
+                    tangents->expanded);
+    activation_tangent(pass->block->activation, tangents->expanded, activations->expanded,
+                       expanded_size(pass), t_activated);
+    project_tangent(pass, PROJECTION_OUTPUT, activated_input(pass), t_activated, tangents, t_y);
+}
+
+/* d_y and t_d_y are used up; `around` and t_d_n as in attention_branch_backward. t_d_context [rows,
+ * hidden] is room, and may be t_d_n. */
+static void attention_branch_backward_tangent(const struct pass *pass,
+                                              const struct block_cotangents *cotangents,
+                                              const struct block_tangents *tangents, float *d_y,
+                                              float *t_d_y, float *t_d_context,
+                                              float *t_d_selection, float *around, float *t_d_n) {
+    const struct block_activations *a = pass->activations;
+    project_backward_tangent(pass, PROJECTION_ATTENTION_OUTPUT, tangents, d_y, t_d_y, t_d_selection,
+                             false, t_d_context);
+    const struct attention_saved saved = {
+        .query = a->query,
+        .key = a->key,
+        .value = a->value,
+        .probabilities = a->probabilities,
+        .t_query = tangents->query,
+        .t_key = tangents->key,
+        .t_value = tangents->value,
+        .t_probabilities = tangents->probabilities,
+        .d_context = cotangents->d_context,
+    };
+    float *t_d_query = d_y, *t_d_key = t_d_y, *t_d_value = pass->scratch->hidden[3];
+    attention_backward_tangent(&pass->block->attention, pass->tokens, &saved, t_d_context,
+                               &pass->scratch->attention, t_d_query, t_d_key, t_d_value);
+    float *t_d_rows = t_d_n == NULL || around == NULL ? t_d_n : around;
+    project_backward_tangent(pass, PROJECTION_QUERY, tangents, cotangents->d_query, t_d_query,
+                             t_d_selection, around != NULL, t_d_rows);
+    if (t_d_rows != t_d_n)
+        scatter_rows(pass, t_d_rows, t_d_n);
+    project_backward_tangent(pass, PROJECTION_KEY, tangents, cotangents->d_key, t_d_key,
+                             t_d_selection, true, t_d_n);
+    project_backward_tangent(pass, PROJECTION_VALUE, tangents, cotangents->d_value, t_d_value,
+                             t_d_selection, true, t_d_n);
+}
+
+static void feed_forward_branch_backward_tangent(const struct pass *pass,
+                                                 const struct block_cotangents *cotangents,
+                                                 const struct block_tangents *tangents,
+                                                 const float *d_y, const float *t_d_y,
+                                                 float *t_d_selection, bool accumulate,
+                                                 float *t_d_n) {
+    const struct block_activations *activations = pass->activations;
+    const enum activation activation = pass->block->activation;
+    const size_t expanded = expanded_size(pass);
+    float *d_expanded = pass->scratch->wide, *t_d_expanded = pass->scratch->activated_tangent;
+    project_backward_tangent(pass, PROJECTION_OUTPUT, tangents, d_y, t_d_y, t_d_selection, false,
+                             t_d_expanded);
+    activation_backward_tangent(activation, cotangents->d_activated, t_d_expanded,
+                                activations->expanded, tangents->expanded, expanded, t_d_expanded);
+    activation_backward(activation, cotangents->d_activated, activations->expanded, expanded,
+                        d_expanded);
+    project_backward_tangent(pass, PROJECTION_INTERMEDIATE, tangents, d_expanded, t_d_expanded,
+                             t_d_selection, accumulate, t_d_n);
+}
+
+/* ---- layer norm and dropout of a half ---- */
+
+static void norm(const struct pass *pass, enum block_half half,
+                 struct block_activations *activations, const float *x, float *y) {
+    const struct layer_norm *layer_norm = &pass->block->norms[half];
+    layer_norm_forward(x, layer_norm->weight, layer_norm->bias, pass->block->layer_norm_epsilon,
+                       pass->rows.num_tokens, pass->block->hidden_size,
+                       activations->normalized[half], activations->deviation[half], y);
+}
+
+static void norm_backward(const struct pass *pass, enum block_half half, const float *d_y,
+                          float *d_x) {
+    layer_norm_backward(d_y, pass->activations->normalized[half],
+                        pass->activations->deviation[half], pass->block->norms[half].weight,
+                        pass->rows.num_tokens, pass->block->hidden_size, d_x);
+}
+
+static void norm_tangent(const struct pass *pass, enum block_half half,
+                         struct block_tangents *tangents, const float *t_x, float *t_y) {
+    layer_norm_tangent(t_x, pass->activations->normalized[half], pass->activations->deviation[half],
+                       pass->block->norms[half].weight, pass->rows.num_tokens,
+                       pass->block->hidden_size, tangents->normalized[half],
+                       tangents->deviation[half], t_y);
+}
+
+static void norm_backward_tangent(const struct pass *pass, enum block_half half,
+                                  const struct block_tangents *tangents, const float *d_y,
+                                  const float *t_d_y, float *t_d_x) {
+    layer_norm_backward_tangent(d_y, t_d_y, pass->activations->normalized[half],
+                                tangents->normalized[half], pass->activations->deviation[half],
+                                tangents->deviation[half], pass->block->norms[half].weight,
+                                pass->rows.num_tokens, pass->block->hidden_size, t_d_x);
+}
+
+static const uint64_t PLACES[NUM_HALVES] = {PLACE_ATTENTION_OUTPUT, PLACE_OUTPUT};
+
+static void drop(const struct pass *pass, enum block_half half, float *y) {
+    hidden_dropout(pass->block, &pass->rows, PLACES[half], y);
+}
+
+static size_t row_size(const struct pass *pass) {
+    return pass->rows.num_tokens * pass->block->hidden_size;
+}
+
+static void dropped_copy(const struct pass *pass, enum block_half half, const float *x,
+                         float *copy) {
+    memcpy(copy, x, row_size(pass) * sizeof *copy);
+    drop(pass, half, copy);
+}
+
+/* ---- the passes ---- */
+
 void block_forward(const struct block *block, const struct point *point,
                    const struct microbatch *microbatch, struct block_activations *activations,
                    struct block_scratch *scratch, float *output) {
     const struct pass pass = pass_make(block, point, NULL, microbatch, activations, scratch);
-    const size_t rows = pass.rows.num_tokens, hidden = block->hidden_size;
-    const float *x = activations->input;
-    gather_rows(&pass, x, activations->input_rows);
-    project(&pass, PROJECTION_QUERY, activations->input_rows, activations->query);
-    project(&pass, PROJECTION_KEY, x, activations->key);
-    project(&pass, PROJECTION_VALUE, x, activations->value);
-    attention_forward(&block->attention, microbatch, activations->query, activations->key,
-                      activations->value, &scratch->attention, activations->probabilities,
-                      activations->context);
-    float *y1 = activations->attended;
-    project(&pass, PROJECTION_ATTENTION_OUTPUT, activations->context, y1);
-    hidden_dropout(block, &pass.rows, PLACE_ATTENTION_OUTPUT, y1);
-    vector_add(activations->input_rows, rows * hidden, y1);
-    layer_norm_forward(y1, block->attention_norm.weight, block->attention_norm.bias,
-                       block->layer_norm_epsilon, rows, hidden, activations->attention_normalized,
-                       activations->attention_deviation, y1);
-
-    project(&pass, PROJECTION_INTERMEDIATE, y1, activations->expanded);
-    gelu_forward(activations->expanded, rows * block->intermediate_size, scratch->wide);
-    project(&pass, PROJECTION_OUTPUT, scratch->wide, output);
-    hidden_dropout(block, &pass.rows, PLACE_OUTPUT, output);
-    vector_add(y1, rows * hidden, output);
-    layer_norm_forward(output, block->output_norm.weight, block->output_norm.bias,
-                       block->layer_norm_epsilon, rows, hidden, activations->output_normalized,
-                       activations->output_deviation, output);
+    const bool is_pre_norm = block->is_pre_norm;
+    float *attended = activations->attended;
+    gather_rows(&pass, activations->input, activations->input_rows);
+    if (is_pre_norm)
+        norm(&pass, HALF_ATTENTION, activations, activations->input, activations->attention_input);
+    attention_branch(&pass, activations->attention_input, query_input(&pass), activations,
+                     attended);
+    drop(&pass, HALF_ATTENTION, attended);
+    vector_add(activations->input_rows, row_size(&pass), attended);
+    if (is_pre_norm)
+        norm(&pass, HALF_FEED_FORWARD, activations, attended, activations->feed_forward_input);
+    else
+        norm(&pass, HALF_ATTENTION, activations, attended, attended);
+    feed_forward_branch(&pass, activations->feed_forward_input, activations, output);
+    drop(&pass, HALF_FEED_FORWARD, output);
+    vector_add(attended, row_size(&pass), output);
+    if (!is_pre_norm)
+        norm(&pass, HALF_FEED_FORWARD, activations, output, output);
 }
 
-/* The input of the output projection, recomputed where its adapter needs it. */
-static const float *activated_input(const struct block *block,
-                                    const struct block_activations *activations, size_t rows,
-                                    float *wide) {
-    if (block->projections[PROJECTION_OUTPUT].adapter.rank > 0)
-        gelu_forward(activations->expanded, rows * block->intermediate_size, wide);
-    return wide;
+static void backward_pre_norm(const struct pass *pass, struct block_cotangents *cotangents,
+                              struct gradient *gradient, float *d_input) {
+    float *d_branch = pass->scratch->hidden[0], *d_attended = cotangents->d_attended;
+    dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_output, d_branch);
+    feed_forward_branch_backward(pass, cotangents, d_branch, gradient, false,
+                                 cotangents->d_feed_forward_input);
+    norm_backward(pass, HALF_FEED_FORWARD, cotangents->d_feed_forward_input, d_attended);
+    vector_add(cotangents->d_output, row_size(pass), d_attended);
+
+    dropped_copy(pass, HALF_ATTENTION, d_attended, d_branch);
+    attention_branch_backward(pass, cotangents, d_branch, gradient, NULL,
+                              d_input == NULL ? NULL : cotangents->d_attention_input);
+    if (d_input == NULL)
+        return;
+    norm_backward(pass, HALF_ATTENTION, cotangents->d_attention_input, d_input);
+    vector_add(d_attended, row_size(pass), d_input);
 }
 
-/* The second half of the block, backwards: leaves d_attended and d_activated in cotangents. */
-static void backward_feed_forward(const struct pass *pass, struct block_cotangents *cotangents,
-                                  struct gradient *gradient) {
-    const struct block *block = pass->block;
-    const struct block_activations *activations = pass->activations;
-    const size_t rows = pass->rows.num_tokens, hidden = block->hidden_size;
-    const size_t expanded = rows * block->intermediate_size;
-    float *d_b = cotangents->d_attended, *d_branch = pass->scratch->hidden[0];
-    /* y = layer_norm(y1 + dropout(branch)) */
-    layer_norm_backward(cotangents->d_output, activations->output_normalized,
-                        activations->output_deviation, block->output_norm.weight, rows, hidden,
-                        d_b);
-    memcpy(d_branch, d_b, rows * hidden * sizeof *d_b);
-    hidden_dropout(block, &pass->rows, PLACE_OUTPUT, d_branch);
-    /* branch = output(gelu(u)), u = intermediate(y1) */
-    float *wide = pass->scratch->wide;
-    const float *activated = activated_input(block, activations, rows, wide);
-    project_backward(pass, PROJECTION_OUTPUT, activated, d_branch, gradient, false,
-                     cotangents->d_activated);
-    gelu_backward(cotangents->d_activated, activations->expanded, expanded, wide);
-    project_backward(pass, PROJECTION_INTERMEDIATE, activations->attended, wide, gradient, true,
-                     cotangents->d_attended);
+static void backward_post_norm(const struct pass *pass, struct block_cotangents *cotangents,
+                               struct gradient *gradient, float *d_input) {
+    float *d_branch = pass->scratch->hidden[0], *around = pass->scratch->hidden[1];
+    norm_backward(pass, HALF_FEED_FORWARD, cotangents->d_output, cotangents->d_attended);
+    dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_attended, d_branch);
+    feed_forward_branch_backward(pass, cotangents, d_branch, gradient, true,
+                                 cotangents->d_attended);
+
+    norm_backward(pass, HALF_ATTENTION, cotangents->d_attended, around);
+    dropped_copy(pass, HALF_ATTENTION, around, d_branch);
+    attention_branch_backward(pass, cotangents, d_branch, gradient, around, d_input);
 }
 
 void block_backward(const struct block *block, const struct point *point,
@@ -200,28 +399,44 @@ void block_backward(const struct block *block, const struct point *point,
                     struct block_cotangents *cotangents, struct block_scratch *scratch,
                     struct gradient *gradient, float *d_input) {
     const struct pass pass = pass_make(block, point, NULL, microbatch, activations, scratch);
-    const size_t rows = pass.rows.num_tokens, hidden = block->hidden_size;
-    backward_feed_forward(&pass, cotangents, gradient);
-    /* y1 = layer_norm(x + dropout(branch)), branch = attention_output(context) */
-    float *d_a = scratch->hidden[1], *d_branch = scratch->hidden[0];
-    layer_norm_backward(cotangents->d_attended, activations->attention_normalized,
-                        activations->attention_deviation, block->attention_norm.weight, rows,
-                        hidden, d_a);
-    memcpy(d_branch, d_a, rows * hidden * sizeof *d_a);
-    hidden_dropout(block, &pass.rows, PLACE_ATTENTION_OUTPUT, d_branch);
-    project_backward(&pass, PROJECTION_ATTENTION_OUTPUT, activations->context, d_branch, gradient,
-                     false, cotangents->d_context);
-    attention_backward(&block->attention, microbatch, activations->query, activations->key,
-                       activations->value, activations->probabilities, cotangents->d_context,
-                       &scratch->attention, cotangents->d_query, cotangents->d_key,
-                       cotangents->d_value);
-    const float *x = activations->input;
-    project_backward(&pass, PROJECTION_QUERY, activations->input_rows, cotangents->d_query,
-                     gradient, true, d_input == NULL ? NULL : d_a);
-    if (d_input != NULL)
-        scatter_rows(&pass, d_a, d_input);
-    project_backward(&pass, PROJECTION_KEY, x, cotangents->d_key, gradient, true, d_input);
-    project_backward(&pass, PROJECTION_VALUE, x, cotangents->d_value, gradient, true, d_input);
+    if (block->is_pre_norm)
+        backward_pre_norm(&pass, cotangents, gradient, d_input);
+    else
+        backward_post_norm(&pass, cotangents, gradient, d_input);
+}
+
+static void tangent_pre_norm(const struct pass *pass, const float *t_input,
+                             struct block_tangents *tangents, float *t_output) {
+    float *t_attended = pass->scratch->hidden[1], *t_n = pass->scratch->hidden[2];
+    if (t_input != NULL)
+        norm_tangent(pass, HALF_ATTENTION, tangents, t_input, t_n);
+    attention_branch_tangent(pass, t_input == NULL ? NULL : t_n, t_input == NULL ? NULL : t_n,
+                             tangents, pass->scratch->hidden[0], t_attended);
+    drop(pass, HALF_ATTENTION, t_attended);
+    if (t_input != NULL)
+        vector_add(t_input, row_size(pass), t_attended);
+
+    norm_tangent(pass, HALF_FEED_FORWARD, tangents, t_attended, t_n);
+    feed_forward_branch_tangent(pass, t_n, tangents, t_output);
+    drop(pass, HALF_FEED_FORWARD, t_output);
+    vector_add(t_attended, row_size(pass), t_output);
+}
+
+static void tangent_post_norm(const struct pass *pass, const float *t_input,
+                              struct block_tangents *tangents, float *t_output) {
+    float *t_attended = pass->scratch->hidden[1];
+    const float *t_rows =
+        t_input == NULL ? NULL : gather_rows(pass, t_input, pass->scratch->hidden[2]);
+    attention_branch_tangent(pass, t_input, t_rows, tangents, pass->scratch->hidden[0], t_attended);
+    drop(pass, HALF_ATTENTION, t_attended);
+    if (t_input != NULL)
+        vector_add(t_rows, row_size(pass), t_attended);
+    norm_tangent(pass, HALF_ATTENTION, tangents, t_attended, t_attended);
+
+    feed_forward_branch_tangent(pass, t_attended, tangents, t_output);
+    drop(pass, HALF_FEED_FORWARD, t_output);
+    vector_add(t_attended, row_size(pass), t_output);
+    norm_tangent(pass, HALF_FEED_FORWARD, tangents, t_output, t_output);
 }
 
 void block_tangent(const struct block *block, const struct point *point, const float *direction,
@@ -229,72 +444,59 @@ void block_tangent(const struct block *block, const struct point *point, const f
                    const float *t_input, struct block_tangents *tangents,
                    struct block_scratch *scratch, float *t_output) {
     const struct pass pass = pass_make(block, point, direction, microbatch, activations, scratch);
-    const size_t rows = pass.rows.num_tokens, hidden = block->hidden_size;
-    const float *x = activations->input;
-    const float *t_rows = t_input == NULL ? NULL : gather_rows(&pass, t_input, scratch->hidden[2]);
-    project_tangent(&pass, PROJECTION_QUERY, activations->input_rows, t_rows, tangents,
-                    tangents->query);
-    project_tangent(&pass, PROJECTION_KEY, x, t_input, tangents, tangents->key);
-    project_tangent(&pass, PROJECTION_VALUE, x, t_input, tangents, tangents->value);
-    float *t_context = scratch->hidden[0], *t_attended = scratch->hidden[1];
-    attention_tangent(&block->attention, microbatch, activations->query, activations->key,
-                      activations->value, activations->probabilities, tangents->query,
-                      tangents->key, tangents->value, &scratch->attention, tangents->probabilities,
-                      t_context);
-    project_tangent(&pass, PROJECTION_ATTENTION_OUTPUT, activations->context, t_context, tangents,
-                    t_attended);
-    hidden_dropout(block, &pass.rows, PLACE_ATTENTION_OUTPUT, t_attended);
-    if (t_input != NULL)
-        vector_add(t_rows, rows * hidden, t_attended);
-    layer_norm_tangent(t_attended, activations->attention_normalized,
-                       activations->attention_deviation, block->attention_norm.weight, rows, hidden,
-                       tangents->attention_normalized, tangents->attention_deviation, t_attended);
-
-    project_tangent(&pass, PROJECTION_INTERMEDIATE, activations->attended, t_attended, tangents,
-                    tangents->expanded);
-    float *t_activated = scratch->activated_tangent;
-    gelu_tangent(tangents->expanded, activations->expanded, rows * block->intermediate_size,
-                 t_activated);
-    const float *activated = activated_input(block, activations, rows, scratch->wide);
-    project_tangent(&pass, PROJECTION_OUTPUT, activated, t_activated, tangents, t_output);
-    hidden_dropout(block, &pass.rows, PLACE_OUTPUT, t_output);
-    vector_add(t_attended, rows * hidden, t_output);
-    layer_norm_tangent(t_output, activations->output_normalized, activations->output_deviation,
-                       block->output_norm.weight, rows, hidden, tangents->output_normalized,
-                       tangents->output_deviation, t_output);
+    if (block->is_pre_norm)
+        tangent_pre_norm(&pass, t_input, tangents, t_output);
+    else
+        tangent_post_norm(&pass, t_input, tangents, t_output);
 }
 
-/* The second half of the block: from t_d_output to the tangent of d_attended. */
-static void backward_tangent_feed_forward(const struct pass *pass,
-                                          const struct block_cotangents *cotangents,
-                                          const struct block_tangents *tangents,
-                                          const float *t_d_output, float *t_d_selection,
-                                          float *t_d_attended) {
-    const struct block *block = pass->block;
-    const struct block_activations *activations = pass->activations;
-    struct block_scratch *scratch = pass->scratch;
-    const size_t rows = pass->rows.num_tokens, hidden = block->hidden_size;
-    const size_t expanded = rows * block->intermediate_size;
-    float *d_branch = scratch->hidden[0], *t_d_branch = scratch->hidden[1];
-    layer_norm_backward(cotangents->d_output, activations->output_normalized,
-                        activations->output_deviation, block->output_norm.weight, rows, hidden,
-                        d_branch);
-    hidden_dropout(block, &pass->rows, PLACE_OUTPUT, d_branch);
-    layer_norm_backward_tangent(cotangents->d_output, t_d_output, activations->output_normalized,
-                                tangents->output_normalized, activations->output_deviation,
-                                tangents->output_deviation, block->output_norm.weight, rows, hidden,
-                                t_d_attended);
-    memcpy(t_d_branch, t_d_attended, rows * hidden * sizeof *t_d_branch);
-    hidden_dropout(block, &pass->rows, PLACE_OUTPUT, t_d_branch);
+static void backward_tangent_pre_norm(const struct pass *pass,
+                                      const struct block_cotangents *cotangents,
+                                      const struct block_tangents *tangents, float *t_d_output,
+                                      float *t_d_selection, float *t_d_input) {
+    float *const *hidden = pass->scratch->hidden;
+    float *d_branch = hidden[0], *t_d_branch = hidden[1], *t_d_attended = hidden[2];
+    float *t_d_n = hidden[3];
+    dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_output, d_branch);
+    dropped_copy(pass, HALF_FEED_FORWARD, t_d_output, t_d_branch);
+    feed_forward_branch_backward_tangent(pass, cotangents, tangents, d_branch, t_d_branch,
+                                         t_d_selection, false, t_d_n);
+    norm_backward_tangent(pass, HALF_FEED_FORWARD, tangents, cotangents->d_feed_forward_input,
+                          t_d_n, t_d_attended);
+    vector_add(t_d_output, row_size(pass), t_d_attended);
 
-    float *d_expanded = scratch->wide, *t_d_expanded = scratch->activated_tangent;
-    project_backward_tangent(pass, PROJECTION_OUTPUT, tangents, d_branch, t_d_branch, t_d_selection,
-                             false, t_d_expanded);
-    gelu_backward_tangent(cotangents->d_activated, t_d_expanded, activations->expanded,
-                          tangents->expanded, expanded, t_d_expanded);
-    gelu_backward(cotangents->d_activated, activations->expanded, expanded, d_expanded);
-    project_backward_tangent(pass, PROJECTION_INTERMEDIATE, tangents, d_expanded, t_d_expanded,
-                             t_d_selection, true, t_d_attended);
+    dropped_copy(pass, HALF_ATTENTION, cotangents->d_attended, d_branch);
+    dropped_copy(pass, HALF_ATTENTION, t_d_attended, t_d_branch);
+    t_d_n = t_d_output; /* no longer needed */
+    attention_branch_backward_tangent(pass, cotangents, tangents, d_branch, t_d_branch, t_d_n,
+                                      t_d_selection, NULL, t_d_input == NULL ? NULL : t_d_n);
+    if (t_d_input == NULL)
+        return;
+    norm_backward_tangent(pass, HALF_ATTENTION, tangents, cotangents->d_attention_input, t_d_n,
+                          t_d_input);
+    vector_add(t_d_attended, row_size(pass), t_d_input);
+}
+
+static void backward_tangent_post_norm(const struct pass *pass,
+                                       const struct block_cotangents *cotangents,
+                                       const struct block_tangents *tangents, float *t_d_output,
+                                       float *t_d_selection, float *t_d_input) {
+    float *const *hidden = pass->scratch->hidden;
+    float *d_branch = hidden[0], *t_d_branch = hidden[1], *around = hidden[2];
+    norm_backward(pass, HALF_FEED_FORWARD, cotangents->d_output, d_branch);
+    drop(pass, HALF_FEED_FORWARD, d_branch);
+    norm_backward_tangent(pass, HALF_FEED_FORWARD, tangents, cotangents->d_output, t_d_output,
+                          around);
+    dropped_copy(pass, HALF_FEED_FORWARD, around, t_d_branch);
+    feed_forward_branch_backward_tangent(pass, cotangents, tangents, d_branch, t_d_branch,
+                                         t_d_selection, true, around);
+
+    norm_backward(pass, HALF_ATTENTION, cotangents->d_attended, d_branch);
+    drop(pass, HALF_ATTENTION, d_branch);
+    norm_backward_tangent(pass, HALF_ATTENTION, tangents, cotangents->d_attended, around, around);
+    dropped_copy(pass, HALF_ATTENTION, around, t_d_branch);
+    attention_branch_backward_tangent(pass, cotangents, tangents, d_branch, t_d_branch, t_d_output,
+                                      t_d_selection, around, t_d_input);
 }
 
 void block_backward_tangent(const struct block *block, const struct point *point,
@@ -304,46 +506,10 @@ void block_backward_tangent(const struct block *block, const struct point *point
                             const struct block_tangents *tangents, struct block_scratch *scratch,
                             float *t_d_output, float *t_d_selection, float *t_d_input) {
     const struct pass pass = pass_make(block, point, direction, microbatch, activations, scratch);
-    const size_t rows = pass.rows.num_tokens, hidden = block->hidden_size;
-    float *t_d_a = scratch->hidden[2];
-    backward_tangent_feed_forward(&pass, cotangents, tangents, t_d_output, t_d_selection, t_d_a);
-
-    float *d_branch = scratch->hidden[0], *t_d_branch = scratch->hidden[1];
-    layer_norm_backward(cotangents->d_attended, activations->attention_normalized,
-                        activations->attention_deviation, block->attention_norm.weight, rows,
-                        hidden, d_branch);
-    hidden_dropout(block, &pass.rows, PLACE_ATTENTION_OUTPUT, d_branch);
-    layer_norm_backward_tangent(cotangents->d_attended, t_d_a, activations->attention_normalized,
-                                tangents->attention_normalized, activations->attention_deviation,
-                                tangents->attention_deviation, block->attention_norm.weight, rows,
-                                hidden, t_d_a);
-    memcpy(t_d_branch, t_d_a, rows * hidden * sizeof *t_d_branch);
-    hidden_dropout(block, &pass.rows, PLACE_ATTENTION_OUTPUT, t_d_branch);
-    float *t_d_context = t_d_output; /* no longer needed */
-    project_backward_tangent(&pass, PROJECTION_ATTENTION_OUTPUT, tangents, d_branch, t_d_branch,
-                             t_d_selection, false, t_d_context);
-
-    const struct attention_saved saved = {
-        .query = activations->query,
-        .key = activations->key,
-        .value = activations->value,
-        .probabilities = activations->probabilities,
-        .t_query = tangents->query,
-        .t_key = tangents->key,
-        .t_value = tangents->value,
-        .t_probabilities = tangents->probabilities,
-        .d_context = cotangents->d_context,
-    };
-    float *t_d_query = scratch->hidden[0], *t_d_key = scratch->hidden[1];
-    float *t_d_value = scratch->hidden[3];
-    attention_backward_tangent(&block->attention, microbatch, &saved, t_d_context,
-                               &scratch->attention, t_d_query, t_d_key, t_d_value);
-    project_backward_tangent(&pass, PROJECTION_QUERY, tangents, cotangents->d_query, t_d_query,
-                             t_d_selection, true, t_d_input == NULL ? NULL : t_d_a);
-    if (t_d_input != NULL)
-        scatter_rows(&pass, t_d_a, t_d_input);
-    project_backward_tangent(&pass, PROJECTION_KEY, tangents, cotangents->d_key, t_d_key,
-                             t_d_selection, true, t_d_input);
-    project_backward_tangent(&pass, PROJECTION_VALUE, tangents, cotangents->d_value, t_d_value,
-                             t_d_selection, true, t_d_input);
+    if (block->is_pre_norm)
+        backward_tangent_pre_norm(&pass, cotangents, tangents, t_d_output, t_d_selection,
+                                  t_d_input);
+    else
+        backward_tangent_post_norm(&pass, cotangents, tangents, t_d_output, t_d_selection,
+                                   t_d_input);
 }

@@ -15,7 +15,8 @@ static struct matrix factor_b(const struct linear *linear, const float *factors)
 }
 
 static struct matrix weight_of(const struct linear *linear) {
-    return matrix_of(linear->weight, linear->output_size, linear->input_size);
+    return (struct matrix){linear->weight, linear->output_size, linear->input_size,
+                           linear->output_stride, linear->input_stride};
 }
 
 /* z = s h * q. */

@@ -4,8 +4,16 @@
 #include "base/memory.h"
 #include "base/report.h"
 
+#include <math.h>
+
 /* Identities of trained tensors for their random starts. */
-enum { IDENTITY_HEAD_WEIGHT = 1, IDENTITY_HEAD_BIAS = 2, IDENTITY_FIRST_ADAPTER = 16 };
+enum {
+    IDENTITY_HEAD_WEIGHT = 1,
+    IDENTITY_HEAD_BIAS = 2,
+    IDENTITY_HEAD_DENSE_WEIGHT = 3,
+    IDENTITY_HEAD_DENSE_BIAS = 4,
+    IDENTITY_FIRST_ADAPTER = 16
+};
 
 size_t adapter_targets_per_block(const struct adapter_options *adapters) {
     size_t count = 0;
@@ -28,7 +36,7 @@ static void add_adapter(struct stage *stage, size_t block, enum projection proje
     FAULT_UNLESS(adapters->num_components == 0 || adapters->num_components == adapter->rank,
                  "module %zu has %zu components and %zu selection variables", module, adapter->rank,
                  adapters->num_components);
-    char *name = architecture_module_name(block, projection);
+    char *name = architecture_module_name(&stage->options.architecture, block, projection);
     adapter->a_offset = parameter_table_add(&stage->factors, memory_format("%s.lora_A", name),
                                             adapter->rank, linear->input_size, INITIALIZE_KAIMING,
                                             true, IDENTITY_FIRST_ADAPTER + 2 * module);
@@ -40,6 +48,23 @@ static void add_adapter(struct stage *stage, size_t block, enum projection proje
         stage->largest_rank = adapter->rank;
 }
 
+static struct attention attention_of(const struct stage_options *options, size_t index) {
+    const struct architecture *architecture = &options->architecture;
+    const size_t head_size = architecture->hidden_size / architecture->num_attention_heads;
+    const float divisor = sqrtf((float)head_size) *
+                          (architecture->scales_attention_by_block ? (float)index + 1.0f : 1.0f);
+    return (struct attention){
+        .num_heads = architecture->num_attention_heads,
+        .head_size = head_size,
+        .dropout = architecture->attention_dropout,
+        .seed = options->seed,
+        .block = index,
+        .first_rows_only = index + 1 == architecture->num_blocks && stage_keeps_first_rows(options),
+        .is_causal = architecture_is_causal(architecture),
+        .scale = 1.0f / divisor,
+    };
+}
+
 static void create_block(struct stage *stage, struct block *block, size_t index) {
     const struct stage_options *options = &stage->options;
     const struct architecture *architecture = &options->architecture;
@@ -47,47 +72,67 @@ static void create_block(struct stage *stage, struct block *block, size_t index)
         .index = index,
         .hidden_size = architecture->hidden_size,
         .intermediate_size = architecture->intermediate_size,
+        .is_pre_norm = architecture_is_pre_norm(architecture),
+        .activation = architecture->activation,
         .layer_norm_epsilon = architecture->layer_norm_epsilon,
         .hidden_dropout = architecture->hidden_dropout,
         .seed = options->seed,
-        .attention =
-            {
-                .num_heads = architecture->num_attention_heads,
-                .head_size = architecture->hidden_size / architecture->num_attention_heads,
-                .dropout = architecture->attention_dropout,
-                .seed = options->seed,
-                .block = index,
-                .first_rows_only = index + 1 == architecture->num_blocks &&
-                                   options->head_kind == HEAD_SEQUENCE_CLASSIFICATION,
-            },
+        .attention = attention_of(options, index),
     };
     size_t module = index * adapter_targets_per_block(&options->adapters);
     for (int p = 0; p < NUM_PROJECTIONS; ++p) {
         struct linear *linear = &block->projections[p];
         linear->input_size = projection_input_size(architecture, (enum projection)p);
         linear->output_size = projection_output_size(architecture, (enum projection)p);
+        const struct projection_storage storage =
+            architecture_storage(architecture, index, (enum projection)p);
+        linear->output_stride = storage.is_transposed ? 1 : storage.columns;
+        linear->input_stride = storage.is_transposed ? storage.columns : 1;
+        memory_free(storage.module);
         if (options->adapters.is_target[p])
             add_adapter(stage, index, (enum projection)p, module++, linear);
     }
 }
 
+static size_t add_head_tensor(struct stage *stage, const char *name, size_t rows, size_t columns,
+                              bool is_bias, uint64_t identity) {
+    return parameter_table_add(&stage->factors, memory_copy_string(name), rows, columns,
+                               is_bias ? INITIALIZE_ZERO : INITIALIZE_NORMAL, !is_bias, identity);
+}
+
 static void create_task_head(struct stage *stage) {
     const struct stage_options *options = &stage->options;
-    const size_t width = options->architecture.hidden_size, labels = options->num_labels;
-    stage->task_head = (struct task_head){
+    const struct architecture *architecture = &options->architecture;
+    const size_t width = architecture->hidden_size, labels = options->num_labels;
+    struct task_head *head = &stage->task_head;
+    *head = (struct task_head){
         .kind = options->head_kind,
         .label_smoothing = options->label_smoothing,
         .hidden_size = width,
         .num_labels = labels,
-        .dropout = options->architecture.hidden_dropout,
+        .dropout = architecture->classifier_dropout,
         .seed = options->seed,
-        .weight_offset =
-            parameter_table_add(&stage->factors, memory_copy_string("classifier.weight"), labels,
-                                width, INITIALIZE_NORMAL, true, IDENTITY_HEAD_WEIGHT),
+        .layer_norm_epsilon = architecture->layer_norm_epsilon,
     };
-    stage->task_head.bias_offset =
-        parameter_table_add(&stage->factors, memory_copy_string("classifier.bias"), 1, labels,
-                            INITIALIZE_ZERO, false, IDENTITY_HEAD_BIAS);
+    if (options->head_kind == HEAD_LANGUAGE_MODELING) {
+        head->num_labels = architecture->vocabulary_size;
+        return;
+    }
+    head->has_trained_dense =
+        options->head_kind != HEAD_TOKEN_CLASSIFICATION && architecture->family == FAMILY_ROBERTA;
+    if (head->has_trained_dense) {
+        head->dense_weight_offset = add_head_tensor(stage, "classifier.dense.weight", width, width,
+                                                    false, IDENTITY_HEAD_DENSE_WEIGHT);
+        head->dense_bias_offset = add_head_tensor(stage, "classifier.dense.bias", 1, width, true,
+                                                  IDENTITY_HEAD_DENSE_BIAS);
+    }
+    const bool is_inner = head->has_trained_dense;
+    head->weight_offset =
+        add_head_tensor(stage, is_inner ? "classifier.out_proj.weight" : "classifier.weight",
+                        labels, width, false, IDENTITY_HEAD_WEIGHT);
+    head->bias_offset =
+        add_head_tensor(stage, is_inner ? "classifier.out_proj.bias" : "classifier.bias", 1, labels,
+                        true, IDENTITY_HEAD_BIAS);
 }
 
 struct stage *stage_create(const struct stage_options *options) {
@@ -115,61 +160,101 @@ void stage_destroy(struct stage **stage) {
 }
 
 struct weight_list {
+    const struct architecture *architecture;
     struct stage_weight *weights;
     size_t count;
 };
 
 static void list_weight(struct weight_list *list, char *name, size_t rows, size_t columns,
-                        const float **place) {
+                        size_t offset, const float **place) {
     list->weights = memory_resize(list->weights, list->count + 1, sizeof *list->weights,
                                   "the table of frozen tensors");
-    list->weights[list->count++] = (struct stage_weight){name, rows, columns, place};
+    list->weights[list->count++] = (struct stage_weight){name, rows, columns, offset, place};
 }
 
-static void list_pair(struct weight_list *list, char *module, size_t rows, size_t columns,
-                      const float **weight, const float **bias) {
-    list_weight(list, memory_format("%s.weight", module), rows, columns, weight);
-    list_weight(list, memory_format("%s.bias", module), rows, 1, bias);
+/* A tensor outside the blocks, by its name behind the family's prefix. */
+static void list_table(struct weight_list *list, const char *name, size_t rows,
+                       const float **place) {
+    const char *prefix = model_family_prefix(list->architecture->family);
+    list_weight(list, memory_format("%s%s.weight", prefix, name), rows,
+                list->architecture->hidden_size, 0, place);
+}
+
+/* Takes ownership of module. */
+static void list_norm(struct weight_list *list, char *module, struct layer_norm *norm) {
+    const size_t width = list->architecture->hidden_size;
+    list_weight(list, memory_format("%s.weight", module), width, 1, 0, &norm->weight);
+    list_weight(list, memory_format("%s.bias", module), width, 1, 0, &norm->bias);
     memory_free(module);
 }
 
-static void list_block(struct weight_list *list, const struct architecture *architecture,
-                       struct block *block) {
-    const size_t width = architecture->hidden_size;
+static char *outer_name(const struct weight_list *list, const char *name) {
+    return memory_format("%s%s", model_family_prefix(list->architecture->family), name);
+}
+
+static void list_block(struct weight_list *list, struct block *block) {
     for (int p = 0; p < NUM_PROJECTIONS; ++p) {
         struct linear *linear = &block->projections[p];
-        list_pair(list, architecture_module_name(block->index, (enum projection)p),
-                  linear->output_size, linear->input_size, &linear->weight, &linear->bias);
+        const struct projection_storage storage =
+            architecture_storage(list->architecture, block->index, (enum projection)p);
+        const size_t first = storage.first_output;
+        list_weight(list, memory_format("%s.weight", storage.module), storage.rows, storage.columns,
+                    first * linear->output_stride, &linear->weight);
+        list_weight(list, memory_format("%s.bias", storage.module), storage.outputs, 1, first,
+                    &linear->bias);
+        memory_free(storage.module);
     }
-    list_pair(list,
-              memory_format("bert.encoder.layer.%zu.attention.output.LayerNorm", block->index),
-              width, 1, &block->attention_norm.weight, &block->attention_norm.bias);
-    list_pair(list, memory_format("bert.encoder.layer.%zu.output.LayerNorm", block->index), width,
-              1, &block->output_norm.weight, &block->output_norm.bias);
+    for (int h = 0; h < NUM_HALVES; ++h)
+        list_norm(list,
+                  architecture_norm_name(list->architecture, block->index, (enum block_half)h),
+                  &block->norms[h]);
+}
+
+static void list_embedding(struct weight_list *list, struct embedding *embedding) {
+    const struct architecture *architecture = list->architecture;
+    const bool is_gpt2 = architecture->family == FAMILY_GPT2;
+    list_table(list, is_gpt2 ? "wte" : "embeddings.word_embeddings", architecture->vocabulary_size,
+               &embedding->words);
+    list_table(list, is_gpt2 ? "wpe" : "embeddings.position_embeddings",
+               architecture->max_positions, &embedding->positions);
+    if (architecture->num_token_types > 0)
+        list_table(list, "embeddings.token_type_embeddings", architecture->num_token_types,
+                   &embedding->types);
+    if (!architecture_is_pre_norm(architecture))
+        list_norm(list, outer_name(list, "embeddings.LayerNorm"), &embedding->norm);
+}
+
+static void list_head(struct weight_list *list, struct task_head *head) {
+    const struct architecture *architecture = list->architecture;
+    const size_t width = architecture->hidden_size;
+    if (head->kind == HEAD_LANGUAGE_MODELING) {
+        list_norm(list, outer_name(list, "ln_f"), &head->final_norm);
+        if (architecture->is_head_tied)
+            list_table(list, "wte", architecture->vocabulary_size, &head->words);
+        else
+            list_weight(list, memory_copy_string("lm_head.weight"), architecture->vocabulary_size,
+                        width, 0, &head->words);
+    } else if (head->kind != HEAD_TOKEN_CLASSIFICATION && !head->has_trained_dense) {
+        list_weight(list, outer_name(list, "pooler.dense.weight"), width, width, 0,
+                    &head->pooler_weight);
+        list_weight(list, outer_name(list, "pooler.dense.bias"), width, 1, 0, &head->pooler_bias);
+    }
 }
 
 struct stage_weight *stage_weights(struct stage *stage, size_t *count) {
-    const struct architecture *architecture = &stage->options.architecture;
-    const size_t width = architecture->hidden_size;
-    struct weight_list list = {0};
-    if (stage->options.has_embedding) {
-        struct embedding *embedding = &stage->embedding;
-        list_weight(&list, memory_copy_string("bert.embeddings.word_embeddings.weight"),
-                    architecture->vocabulary_size, width, &embedding->words);
-        list_weight(&list, memory_copy_string("bert.embeddings.position_embeddings.weight"),
-                    architecture->max_positions, width, &embedding->positions);
-        list_weight(&list, memory_copy_string("bert.embeddings.token_type_embeddings.weight"),
-                    architecture->num_token_types, width, &embedding->types);
-        list_pair(&list, memory_copy_string("bert.embeddings.LayerNorm"), width, 1,
-                  &embedding->norm.weight, &embedding->norm.bias);
-    }
+    struct weight_list list = {.architecture = &stage->options.architecture};
+    if (stage->options.has_embedding)
+        list_embedding(&list, &stage->embedding);
     for (size_t i = 0; i < stage->options.num_blocks; ++i)
-        list_block(&list, architecture, &stage->blocks[i]);
-    if (stage->options.has_task_head && stage->task_head.kind == HEAD_SEQUENCE_CLASSIFICATION)
-        list_pair(&list, memory_copy_string("bert.pooler.dense"), width, width,
-                  &stage->task_head.pooler_weight, &stage->task_head.pooler_bias);
+        list_block(&list, &stage->blocks[i]);
+    if (stage->options.has_task_head)
+        list_head(&list, &stage->task_head);
     *count = list.count;
     return list.weights;
+}
+
+void stage_weight_set(const struct stage_weight *weight, const float *values) {
+    *weight->place = values + weight->offset;
 }
 
 void stage_weights_free(struct stage_weight *weights, size_t count) {

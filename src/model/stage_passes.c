@@ -2,6 +2,7 @@
  * first walk over the layout counts, a second hands out the views. */
 #include "base/memory.h"
 #include "base/report.h"
+#include "model/lm_head.h"
 #include "model/stage.h"
 
 #include <string.h>
@@ -19,6 +20,7 @@ struct slot {
 struct workspace {
     struct block_scratch scratch;
     struct block_cotangents cotangents; /* for slots that keep none */
+    struct head_scratch head;
     float *memory;
 };
 
@@ -56,9 +58,13 @@ static struct sizes sizes_of(const struct stage *stage, const struct capacity *c
     };
 }
 
-/* Whether rows enter / leave the stage for first tokens only. */
+bool stage_keeps_first_rows(const struct stage_options *options) {
+    return options->head_kind == HEAD_SEQUENCE_CLASSIFICATION;
+}
+
+/* Whether what comes behind so many blocks exists for first tokens only. */
 static bool first_rows_from(const struct stage *stage, size_t num_blocks_before) {
-    return stage->options.head_kind == HEAD_SEQUENCE_CLASSIFICATION &&
+    return stage_keeps_first_rows(&stage->options) &&
            num_blocks_before == stage->options.architecture.num_blocks;
 }
 
@@ -78,26 +84,34 @@ static size_t low_rank_size(const struct sizes *sizes, const struct block *block
     return (is_of_all ? sizes->tokens : sizes->rows) * block->projections[projection].adapter.rank;
 }
 
+static void lay_out_norms(struct cursor *cursor, const struct sizes *sizes, float **normalized,
+                          float **deviation) {
+    for (int h = 0; h < NUM_HALVES; ++h) {
+        normalized[h] = take(cursor, sizes->row_hidden);
+        deviation[h] = take(cursor, sizes->rows);
+    }
+}
+
 static void lay_out_activations(struct cursor *cursor, const struct sizes *sizes,
                                 const struct block *block, struct block_activations *a) {
+    const bool is_pre_norm = block->is_pre_norm;
     a->input = take(cursor, sizes->hidden);
     a->input_rows = block->attention.first_rows_only ? take(cursor, sizes->row_hidden) : a->input;
+    a->attention_input = is_pre_norm ? take(cursor, sizes->hidden) : a->input;
     a->query = take(cursor, sizes->row_hidden);
     a->key = take(cursor, sizes->hidden);
     a->value = take(cursor, sizes->hidden);
     a->context = take(cursor, sizes->row_hidden);
     a->probabilities = take(cursor, sizes->pairs);
-    a->attention_normalized = take(cursor, sizes->row_hidden);
-    a->attention_deviation = take(cursor, sizes->rows);
     a->attended = take(cursor, sizes->row_hidden);
+    a->feed_forward_input = is_pre_norm ? take(cursor, sizes->row_hidden) : a->attended;
     a->expanded = take(cursor, sizes->row_wide);
-    a->output_normalized = take(cursor, sizes->row_hidden);
-    a->output_deviation = take(cursor, sizes->rows);
+    lay_out_norms(cursor, sizes, a->normalized, a->deviation);
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
         a->low_rank[p] = take(cursor, low_rank_size(sizes, block, p));
 }
 
-static void lay_out_cotangents(struct cursor *cursor, const struct sizes *sizes,
+static void lay_out_cotangents(struct cursor *cursor, const struct sizes *sizes, bool is_pre_norm,
                                struct block_cotangents *c) {
     c->d_output = take(cursor, sizes->row_hidden);
     c->d_activated = take(cursor, sizes->row_wide);
@@ -106,6 +120,10 @@ static void lay_out_cotangents(struct cursor *cursor, const struct sizes *sizes,
     c->d_query = take(cursor, sizes->row_hidden);
     c->d_key = take(cursor, sizes->hidden);
     c->d_value = take(cursor, sizes->hidden);
+    if (!is_pre_norm)
+        return;
+    c->d_attention_input = take(cursor, sizes->hidden);
+    c->d_feed_forward_input = take(cursor, sizes->row_hidden);
 }
 
 static void lay_out_tangents(struct cursor *cursor, const struct sizes *sizes,
@@ -114,11 +132,8 @@ static void lay_out_tangents(struct cursor *cursor, const struct sizes *sizes,
     t->key = take(cursor, sizes->hidden);
     t->value = take(cursor, sizes->hidden);
     t->probabilities = take(cursor, sizes->pairs);
-    t->attention_normalized = take(cursor, sizes->row_hidden);
-    t->attention_deviation = take(cursor, sizes->rows);
     t->expanded = take(cursor, sizes->row_wide);
-    t->output_normalized = take(cursor, sizes->row_hidden);
-    t->output_deviation = take(cursor, sizes->rows);
+    lay_out_norms(cursor, sizes, t->normalized, t->deviation);
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
         t->low_rank[p] = take(cursor, low_rank_size(sizes, block, p));
 }
@@ -127,12 +142,21 @@ static void lay_out_head(struct cursor *cursor, const struct task_head *head, si
                          struct head_activations *h) {
     const size_t features = rows * head->hidden_size, logits = rows * head->num_labels;
     h->features = take(cursor, features);
-    h->pooled = take(cursor, features);
-    h->logits = take(cursor, logits);
-    h->probabilities = take(cursor, logits);
     h->d_features = take(cursor, features);
     h->t_features = take(cursor, features);
+    if (head->kind == HEAD_LANGUAGE_MODELING) {
+        h->normalized = take(cursor, features);
+        h->t_normalized = take(cursor, features);
+        h->deviation = take(cursor, rows);
+        h->t_deviation = take(cursor, rows);
+        return;
+    }
+    h->inputs = head->has_trained_dense ? take(cursor, features) : NULL;
+    h->t_inputs = head->has_trained_dense ? take(cursor, features) : NULL;
+    h->pooled = take(cursor, features);
     h->t_pooled = take(cursor, features);
+    h->logits = take(cursor, logits);
+    h->probabilities = take(cursor, logits);
     h->t_logits = take(cursor, logits);
 }
 
@@ -144,7 +168,7 @@ static size_t lay_out_slot(const struct stage *stage, const struct capacity *cap
         const struct sizes sizes = sizes_of(stage, capacity, block->attention.first_rows_only);
         lay_out_activations(&cursor, &sizes, block, &slot->blocks[i]);
         if (slot->kept != NULL) {
-            lay_out_cotangents(&cursor, &sizes, &slot->kept[i]);
+            lay_out_cotangents(&cursor, &sizes, block->is_pre_norm, &slot->kept[i]);
             lay_out_tangents(&cursor, &sizes, block, &slot->tangents[i]);
         }
     }
@@ -212,7 +236,13 @@ static size_t lay_out_workspace(const struct stage *stage, const struct sizes *s
     scratch->attention.floats_per_thread = attention_scratch_floats(capacity->longest);
     scratch->attention.values =
         take(&cursor, scratch->attention.floats_per_thread * (size_t)num_threads);
-    lay_out_cotangents(&cursor, sizes, &workspace->cotangents);
+    lay_out_cotangents(&cursor, sizes, architecture_is_pre_norm(&stage->options.architecture),
+                       &workspace->cotangents);
+    workspace->head.logits = workspace->head.t_logits = NULL;
+    if (stage->options.has_task_head && stage->task_head.kind == HEAD_LANGUAGE_MODELING) {
+        workspace->head.logits = take(&cursor, lm_head_room(&stage->task_head));
+        workspace->head.t_logits = take(&cursor, lm_head_room(&stage->task_head));
+    }
     return cursor.used;
 }
 
@@ -235,12 +265,11 @@ void workspace_destroy(struct workspace **workspace) {
 }
 
 double stage_forward(const struct stage *stage, const struct point *point,
-                     const struct microbatch *microbatch, struct slot *slot,
+                     const struct microbatch *microbatch, bool has_backward, struct slot *slot,
                      struct workspace *workspace) {
     const struct stage_options *options = &stage->options;
     if (options->has_embedding)
-        embedding_forward(&stage->embedding, &options->architecture,
-                          options->architecture.hidden_dropout, options->seed, microbatch,
+        embedding_forward(&stage->embedding, &options->architecture, options->seed, microbatch,
                           &workspace->scratch, slot_input(slot));
     for (size_t i = 0; i < options->num_blocks; ++i) {
         float *output = i + 1 < options->num_blocks ? slot->blocks[i + 1].input : slot->output;
@@ -249,7 +278,8 @@ double stage_forward(const struct stage *stage, const struct point *point,
     }
     if (!options->has_task_head)
         return 0;
-    return head_forward(&stage->task_head, point, microbatch, slot->output, &slot->head);
+    return head_forward(&stage->task_head, point, microbatch, slot->output, &workspace->head,
+                        has_backward, &slot->head);
 }
 
 /* A stage without blocks hands on what it gets; behind the frozen embedding a tangent is 0. */
@@ -307,7 +337,8 @@ void stage_tangent(const struct stage *stage, const struct point *point, const f
         t_x = t_y;
     }
     if (options->has_task_head)
-        head_tangent(&stage->task_head, point, direction, microbatch, t_x, &slot->head);
+        head_tangent(&stage->task_head, point, direction, microbatch, t_x, &workspace->head,
+                     &slot->head);
     else if (blocks == 0)
         pass_on(stage, microbatch, t_x, t_output);
 }

@@ -2,12 +2,13 @@
 #include "model/task_head.h"
 
 #include "math/gemm.h"
+#include "model/lm_head.h"
 
 #include <math.h>
 #include <string.h>
 
 /* Identity of the head's hidden dropout; blocks use 8 and up, the embedding 0. */
-enum { HEAD_PLACE = 4 };
+enum { HEAD_PLACE = 4, HEAD_INPUT_PLACE = 5 };
 
 size_t head_rows(const struct task_head *head, const struct microbatch *microbatch) {
     return head->kind == HEAD_SEQUENCE_CLASSIFICATION ? microbatch->num_sequences
@@ -18,20 +19,41 @@ static struct matrix classifier_weight(const struct task_head *head, const float
     return matrix_of(factors + head->weight_offset, head->num_labels, head->hidden_size);
 }
 
-static void drop_features(const struct task_head *head, const struct microbatch *microbatch,
-                          float *features) {
+static struct matrix dense_weight(const struct task_head *head, const float *factors) {
+    return matrix_of(head->has_trained_dense ? factors + head->dense_weight_offset
+                                             : head->pooler_weight,
+                     head->hidden_size, head->hidden_size);
+}
+
+static void drop_rows(const struct task_head *head, const struct microbatch *microbatch,
+                      uint64_t place, float *rows) {
     const bool one = head->kind == HEAD_SEQUENCE_CLASSIFICATION;
     const struct dropout dropout = {
         .rate = microbatch->has_dropout ? head->dropout : 0,
         .seed = head->seed,
         .step = microbatch->step,
         .purpose = RANDOM_DROPOUT_HIDDEN,
-        .identity = HEAD_PLACE,
+        .identity = place,
         .offsets = one ? microbatch->sequence_numbers : microbatch->offsets,
         .samples = microbatch->samples,
         .num_sequences = microbatch->num_sequences,
     };
-    dropout_apply(&dropout, head->hidden_size, features);
+    dropout_apply(&dropout, head->hidden_size, rows);
+}
+
+static void drop_features(const struct task_head *head, const struct microbatch *microbatch,
+                          float *features) {
+    drop_rows(head, microbatch, HEAD_PLACE, features);
+}
+
+/* Dense's input: x, or a copy after dropout. */
+static const float *dense_input(const struct task_head *head, const struct microbatch *microbatch,
+                                const float *x, float *copy) {
+    if (!head->has_trained_dense)
+        return x;
+    memcpy(copy, x, head_rows(head, microbatch) * head->hidden_size * sizeof *copy);
+    drop_rows(head, microbatch, HEAD_INPUT_PLACE, copy);
+    return copy;
 }
 
 static double mean_of(const float *values, size_t count) {
@@ -97,14 +119,19 @@ static void cross_entropy_backward_tangent(const float *probabilities, const flo
 
 double head_forward(const struct task_head *head, const struct point *point,
                     const struct microbatch *microbatch, const float *x,
+                    struct head_scratch *scratch, bool has_backward,
                     struct head_activations *activations) {
+    if (head->kind == HEAD_LANGUAGE_MODELING)
+        return lm_head_forward(head, microbatch, x, scratch, has_backward, activations);
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
-        gemm(1, matrix_of(x, rows, width),
-             matrix_transpose(matrix_of(head->pooler_weight, width, width)), false,
-             activations->pooled, width);
-        bias_add(head->pooler_bias, rows, width, activations->pooled);
+        const float *input = dense_input(head, microbatch, x, activations->inputs);
+        gemm(1, matrix_of(input, rows, width), matrix_transpose(dense_weight(head, point->factors)),
+             false, activations->pooled, width);
+        bias_add(head->has_trained_dense ? point->factors + head->dense_bias_offset
+                                         : head->pooler_bias,
+                 rows, width, activations->pooled);
         for (size_t i = 0; i < rows * width; ++i)
             activations->pooled[i] = tanhf(activations->pooled[i]);
         memcpy(activations->features, activations->pooled, rows * width * sizeof *x);
@@ -124,6 +151,10 @@ double head_forward(const struct task_head *head, const struct point *point,
 void head_backward(const struct task_head *head, const struct point *point,
                    const struct microbatch *microbatch, struct head_activations *activations,
                    struct gradient *gradient, float *d_x) {
+    if (head->kind == HEAD_LANGUAGE_MODELING) {
+        lm_head_backward(head, microbatch, activations, d_x);
+        return;
+    }
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     float *d_logits = activations->t_logits; /* free until the tangent pass */
@@ -141,26 +172,43 @@ void head_backward(const struct task_head *head, const struct point *point,
         drop_features(head, microbatch, d_x);
         return;
     }
-    /* features = dropout(tanh(u)), u = pooler(x) */
+    /* features = dropout(tanh(u)), u = dense(x) */
     float *d_u = activations->t_features;
     memcpy(d_u, activations->d_features, rows * width * sizeof *d_u);
     drop_features(head, microbatch, d_u);
     for (size_t i = 0; i < rows * width; ++i)
         d_u[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
-    gemm(1, matrix_of(d_u, rows, width), matrix_of(head->pooler_weight, width, width), false, d_x,
-         width);
+    gemm(1, matrix_of(d_u, rows, width), dense_weight(head, point->factors), false, d_x, width);
+    if (!head->has_trained_dense)
+        return;
+    gemm(1, matrix_transpose(matrix_of(d_u, rows, width)),
+         matrix_of(activations->inputs, rows, width), false,
+         gradient->factors + head->dense_weight_offset, width);
+    column_sums(d_u, rows, width, gradient->factors + head->dense_bias_offset);
+    drop_rows(head, microbatch, HEAD_INPUT_PLACE, d_x);
 }
 
 void head_tangent(const struct task_head *head, const struct point *point, const float *direction,
                   const struct microbatch *microbatch, const float *t_x,
-                  struct head_activations *activations) {
+                  struct head_scratch *scratch, struct head_activations *activations) {
+    if (head->kind == HEAD_LANGUAGE_MODELING) {
+        lm_head_tangent(head, microbatch, t_x, scratch, activations);
+        return;
+    }
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     float *t_features = activations->t_features;
     if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
-        gemm(1, matrix_of(t_x, rows, width),
-             matrix_transpose(matrix_of(head->pooler_weight, width, width)), false,
-             activations->t_pooled, width);
+        const float *t_input = dense_input(head, microbatch, t_x, activations->t_inputs);
+        gemm(1, matrix_of(t_input, rows, width),
+             matrix_transpose(dense_weight(head, point->factors)), false, activations->t_pooled,
+             width);
+        if (head->has_trained_dense) {
+            gemm(1, matrix_of(activations->inputs, rows, width),
+                 matrix_transpose(dense_weight(head, direction)), true, activations->t_pooled,
+                 width);
+            bias_add(direction + head->dense_bias_offset, rows, width, activations->t_pooled);
+        }
         for (size_t i = 0; i < rows * width; ++i)
             activations->t_pooled[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
         memcpy(t_features, activations->t_pooled, rows * width * sizeof *t_x);
@@ -179,6 +227,10 @@ void head_tangent(const struct task_head *head, const struct point *point, const
 void head_backward_tangent(const struct task_head *head, const struct point *point,
                            const float *direction, const struct microbatch *microbatch,
                            struct head_activations *activations, float *t_d_x) {
+    if (head->kind == HEAD_LANGUAGE_MODELING) {
+        lm_head_backward_tangent(head, microbatch, activations, t_d_x);
+        return;
+    }
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     float *t_d_logits = activations->logits, *d_logits = activations->probabilities;
@@ -203,10 +255,15 @@ void head_backward_tangent(const struct task_head *head, const struct point *poi
     float *d_features = activations->d_features;
     drop_features(head, microbatch, d_features);
     for (size_t i = 0; i < rows * width; ++i) {
-        const float p = activations->pooled[i];
+        const float p = activations->pooled[i], slope = 1.0f - p * p;
         t_d_features[i] =
-            t_d_features[i] * (1.0f - p * p) - 2.0f * p * activations->t_pooled[i] * d_features[i];
+            t_d_features[i] * slope - 2.0f * p * activations->t_pooled[i] * d_features[i];
+        d_features[i] *= slope; /* d_u */
     }
-    gemm(1, matrix_of(t_d_features, rows, width), matrix_of(head->pooler_weight, width, width),
-         false, t_d_x, width);
+    gemm(1, matrix_of(t_d_features, rows, width), dense_weight(head, point->factors), false, t_d_x,
+         width);
+    if (!head->has_trained_dense)
+        return;
+    gemm(1, matrix_of(d_features, rows, width), dense_weight(head, direction), true, t_d_x, width);
+    drop_rows(head, microbatch, HEAD_INPUT_PLACE, t_d_x);
 }

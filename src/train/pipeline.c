@@ -155,8 +155,9 @@ static void forward_down(struct pipeline *pipeline, struct pass *pass, size_t mi
     struct slot *slot = slot_of(pipeline, pass, microbatch);
     if (in != NULL)
         memcpy(slot_input(slot), in, input_size(pipeline, pass->batch, microbatch) * sizeof(float));
-    pass->loss += stage_forward(pipeline->stage, pass->point,
-                                &pass->batch->microbatches[microbatch], slot, pipeline->workspace);
+    pass->loss +=
+        stage_forward(pipeline->stage, pass->point, &pass->batch->microbatches[microbatch],
+                      pass->up != NULL, slot, pipeline->workspace);
     if (out != NULL)
         memcpy(out, slot_output(slot),
                output_size(pipeline, pass->batch, microbatch) * sizeof(float));

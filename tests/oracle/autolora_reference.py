@@ -51,6 +51,33 @@ class AdaptedProjection(torch.nn.Module):
         return y + s * (z @ B.T)
 
 
+class AdaptedFused(torch.nn.Module):
+    """GPT-2's c_attn: one frozen projection whose outputs are query, key and value, each with its update."""
+
+    PARTS = ("query", "key", "value")
+
+    def __init__(self, base, name, slots):
+        super().__init__()
+        self.base = base
+        self.updates = torch.nn.ModuleList(
+            [AdaptedProjection(lambda x: 0, f"{name}.{part}", slots) for part in self.PARTS])
+
+    def forward(self, x):
+        y = self.base(x)
+        width = y.shape[-1] // len(self.PARTS)
+        updates = [update(x) for update in self.updates]
+        return y + torch.cat([update if torch.is_tensor(update) else y.new_zeros(*y.shape[:-1], width)
+                              for update in updates], dim=-1)
+
+
+def projection_size(base):
+    """(d_out, d_in) of a Linear [out, in] or of a Conv1D [in, out]."""
+    if isinstance(base, torch.nn.Linear):
+        return base.out_features, base.in_features
+    d_in, d_out = base.weight.shape
+    return d_out, d_in
+
+
 class AdaptedModel:
     """A transformers model (double precision, evaluation mode) whose trained parts are arguments.
 
@@ -63,10 +90,22 @@ class AdaptedModel:
         self.modules = list(modules)
         self.per_token = per_token
         self.slots = {}
+        self.sizes = {}  # module -> (d_out, d_in)
         for name in self.modules:
             parent, child = name.rsplit(".", 1)
             owner = self.model.get_submodule(parent)
-            setattr(owner, child, AdaptedProjection(getattr(owner, child), name, self.slots))
+            if isinstance(owner, AdaptedFused) or parent.endswith(".c_attn"):
+                if not isinstance(owner, AdaptedFused):
+                    attention, fused = parent.rsplit(".", 1)
+                    owner_of_fused = self.model.get_submodule(attention)
+                    owner = AdaptedFused(owner, parent, self.slots)
+                    setattr(owner_of_fused, fused, owner)
+                d_out, d_in = projection_size(owner.base)
+                self.sizes[name] = (d_out // len(AdaptedFused.PARTS), d_in)
+            else:
+                base = getattr(owner, child)
+                self.sizes[name] = projection_size(base)
+                setattr(owner, child, AdaptedProjection(base, name, self.slots))
 
     def _run(self, head, batch):
         """Logits of a packed batch: [S, labels], or [T, labels] where the head works on tokens.
@@ -78,9 +117,10 @@ class AdaptedModel:
         for begin, end in zip(offsets[:-1], offsets[1:]):
             inputs = {
                 "input_ids": batch["input_ids"][None, begin:end],
-                "token_type_ids": batch["token_type_ids"][None, begin:end],
                 "attention_mask": torch.ones(1, end - begin, dtype=torch.int64),
             }
+            if self.model.config.model_type != "gpt2":
+                inputs["token_type_ids"] = batch["token_type_ids"][None, begin:end]
             logits = functional_call(self.model, head, kwargs=inputs).logits
             rows.append(logits[0] if self.per_token else logits)
         return torch.cat(rows)

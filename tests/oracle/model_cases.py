@@ -68,6 +68,33 @@ CASES = {
         plain_ranks=(3, 1, 2, 0, 2, 1, 1, 3, 2, 1, 3, 2),
         old_names=True,
     ),
+    "roberta-sequence": _sequence_case(
+        family="roberta",
+        sizes=dict(hidden_size=24, num_attention_heads=3, intermediate_size=40, num_hidden_layers=3,
+                   vocab_size=50, max_position_embeddings=34, type_vocab_size=1),
+    ),
+    "roberta-token": Case(
+        family="roberta",
+        task="token_classification",
+        labels=5,
+        sizes=dict(hidden_size=16, num_attention_heads=2, intermediate_size=28, num_hidden_layers=2,
+                   vocab_size=50, max_position_embeddings=34, type_vocab_size=1),
+        targets=QUERY_VALUE,
+        k=3,
+        lora_alpha=6.0,
+        plain_ranks=(3, 1, 0, 2),
+    ),
+    "gpt2-language": Case(
+        family="gpt2",
+        task="language_modeling",
+        labels=50,
+        sizes=dict(n_embd=16, n_head=2, n_inner=28, n_layer=3, vocab_size=50, n_positions=32),
+        targets=FAMILIES["gpt2"].projections,
+        k=3,
+        lora_alpha=6.0,
+        plain_ranks=(3, 1, 2, 0, 2, 1, 1, 3, 2, 1, 3, 2, 2, 0, 1, 1, 2, 3),
+        old_names=True,
+    ),
     "bert-f16": _sequence_case(dtype=torch.float16, weights_of="bert-sequence", forward_only=True),
     "bert-bf16": _sequence_case(dtype=torch.bfloat16, weights_of="bert-sequence", forward_only=True),
 }
@@ -85,9 +112,10 @@ def build_model(case, key):
     model = family.models[case.task](config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            mean = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+            is_norm = "LayerNorm" in name or ".ln_" in name
+            mean = 1.0 if is_norm and name.endswith(".weight") else 0.0
             value = uniform(f"{key}/{name}", tuple(parameter.shape), 0.2, mean)
-            parameter.copy_(value if name in family.head else value.to(case.dtype))
+            parameter.copy_(value if name in family.heads[case.task] else value.to(case.dtype))
     return model
 
 
@@ -95,7 +123,7 @@ def write_checkpoint(case, model, folder):
     """config.json and model.safetensors without the task head, as a pretrained model is published."""
     family = FAMILIES[case.family]
     tensors = {name: value.to(case.dtype) for name, value in model.state_dict().items()
-               if name not in family.head}
+               if name not in family.heads[case.task] + family.left_out}
     if case.old_names:
         renamed = {}
         for name, value in tensors.items():
@@ -104,12 +132,11 @@ def write_checkpoint(case, model, folder):
             renamed[name] = value
         tensors = renamed
         # A buffer that old checkpoints carry and that a reader has to pass over.
-        tensors["embeddings.position_ids"] = torch.arange(case.sizes["max_position_embeddings"])[None]
+        tensors["embeddings.position_ids"] = torch.arange(32)[None]
     write_tensors(folder / "model.safetensors", tensors)
 
     config = json.loads(model.config.to_json_string(use_diff=False))
-    kept = ("model_type", "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob",
-            "initializer_range", "layer_norm_eps", "pad_token_id", *case.sizes)
+    kept = (*family.config_keys, *case.sizes)
     values = {name: config[name] for name in kept}
     values["architectures"] = [type(model).__name__]
     values["torch_dtype"] = str(case.dtype).removeprefix("torch.")
@@ -121,12 +148,14 @@ def build_batch(case, key, name):
 
     Sequence task: the second half of every sequence has token type 1.  Token task: token type 0 throughout;
     the first and the last token of a sequence and about a quarter of the others have the label -100, so
-    a sequence of two tokens has no label at all.
+    a sequence of two tokens has no label at all.  Language modelling: the next token's id, for the later part
+    of every sequence.
     """
     lengths = torch.tensor(LENGTHS[name])
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     T = int(offsets[-1])
-    ids = torch.from_numpy(stream(f"{key}/{name}.input_ids").randint(1, case.sizes["vocab_size"], T))
+    first_id = FAMILIES[case.family].first_id
+    ids = torch.from_numpy(stream(f"{key}/{name}.input_ids").randint(first_id, case.sizes["vocab_size"], T))
     types = torch.zeros(T, dtype=torch.int64)
     draw = stream(f"{key}/{name}.labels")
     if case.task == "token_classification":
@@ -134,10 +163,15 @@ def build_batch(case, key, name):
         labels[torch.from_numpy(draw.random_sample(T) < 0.25)] = IGNORED_LABEL
         labels[offsets[:-1]] = IGNORED_LABEL
         labels[offsets[1:] - 1] = IGNORED_LABEL
+    elif case.task == "language_modeling":
+        labels = torch.full((T,), IGNORED_LABEL)
+        for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+            first = begin + draw.randint(0, max(1, (end - begin) // 2))
+            labels[first:end - 1] = ids[first + 1:end]
     else:
         labels = torch.from_numpy(draw.randint(0, case.labels, len(lengths)))
         for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
-            types[(begin + end + 1) // 2:end] = 1
+            types[(begin + end + 1) // 2:end] = case.sizes["type_vocab_size"] - 1
     return {"input_ids": ids.long(), "token_type_ids": types, "offsets": offsets, "labels": labels.long()}
 
 
@@ -145,12 +179,12 @@ def build_parameters(case, key, network):
     """(W, a) in float32: factors with non-zero B, task head, selection logits."""
     W, a = {}, {}
     for name in network.modules:
-        d_out, d_in = module_size(network, name)
+        d_out, d_in = network.sizes[name]
         W[f"lora_A.{name}"] = uniform(f"{key}/lora_A.{name}", (case.k, d_in), 0.3)
         W[f"lora_B.{name}"] = uniform(f"{key}/lora_B.{name}", (d_out, case.k), 0.3)
         a[f"selection_logits.{name}"] = uniform(f"{key}/selection_logits.{name}", (case.k,), 1.0)
     state = network.model.state_dict()
-    for name in FAMILIES[case.family].head:
+    for name in FAMILIES[case.family].heads[case.task]:
         W[name] = state[name].float()
     return W, a
 
@@ -159,17 +193,11 @@ def build_plain_parameters(case, key, network, W):
     """Factors of plain LoRA with case.plain_ranks (none where the rank is 0) and the same task head."""
     plain = {}
     for name, rank in zip(network.modules, case.plain_ranks, strict=True):
-        d_out, d_in = module_size(network, name)
+        d_out, d_in = network.sizes[name]
         if rank > 0:
             plain[f"lora_A.{name}"] = uniform(f"{key}/plain.lora_A.{name}", (rank, d_in), 0.3)
             plain[f"lora_B.{name}"] = uniform(f"{key}/plain.lora_B.{name}", (d_out, rank), 0.3)
-    return plain | {name: W[name] for name in FAMILIES[case.family].head}
-
-
-def module_size(network, name):
-    """(d_out, d_in) of an adapted projection."""
-    base = network.model.get_submodule(name).base
-    return base.out_features, base.in_features
+    return plain | {name: W[name] for name in FAMILIES[case.family].heads[case.task]}
 
 
 def hypergradient_tensors(problem, W, a, constraint):
@@ -196,8 +224,9 @@ def write_case(name, folder):
     model = build_model(case, key)
     write_checkpoint(case, model, folder)
 
-    modules = family.module_names(case.sizes["num_hidden_layers"], case.targets)
-    network = AdaptedModel(model, modules, per_token=case.task == "token_classification")
+    layers = case.sizes["n_layer"] if case.family == "gpt2" else case.sizes["num_hidden_layers"]
+    modules = family.module_names(layers, case.targets)
+    network = AdaptedModel(model, modules, per_token=case.task != "sequence_classification")
     batches = {batch: build_batch(case, key, batch) for batch in LENGTHS}
     W, a = build_parameters(case, key, network)
 
@@ -228,7 +257,6 @@ def write_case(name, folder):
         tensors |= {f"plain.train.grad.{field}": value for field, value in slope.items()}
     write_tensors(folder / "reference.safetensors", tensors)
 
-    sizes = {module: module_size(network, module) for module in modules}
     write_json(folder / "reference.json", {
         "family": case.family,
         "task": case.task,
@@ -238,5 +266,5 @@ def write_case(name, folder):
         "eta": case.eta,
         "finite_difference_radius": FINITE_DIFFERENCE_RADIUS,
         "constraints": list(CONSTRAINTS),
-        "modules": [{"name": module, "d_in": d_in, "d_out": d_out} for module, (d_out, d_in) in sizes.items()],
+        "modules": [{"name": module, "d_in": d_in, "d_out": d_out} for module, (d_out, d_in) in network.sizes.items()],
     })

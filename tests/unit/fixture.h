@@ -3,6 +3,7 @@
 #define AUTOLORA_TESTS_FIXTURE_H
 
 #include "base/memory.h"
+#include "config.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/weights.h"
@@ -24,11 +25,11 @@
 /* A case folder: the checkpoint and the reference tensors. */
 struct fixture {
     struct weights *checkpoint, *reference;
-    struct json *description, *config;
+    struct json *description;
     struct architecture architecture;
     size_t k, num_labels;
     double lora_alpha, eta;
-    bool is_token_task;
+    enum head_kind head_kind;
 };
 
 static inline char *fixture_path(const char *folder, const char *name) {
@@ -66,29 +67,33 @@ static inline size_t fixture_size(const struct json *object, const char *name) {
     return value;
 }
 
+static inline void fixture_set_dropout(struct architecture *architecture, float hidden,
+                                       float attention) {
+    architecture->hidden_dropout = architecture->embedding_dropout =
+        architecture->classifier_dropout = hidden;
+    architecture->attention_dropout = attention;
+}
+
 static inline struct fixture fixture_open(const char *folder) {
     struct fixture fixture = {
         .checkpoint = fixture_weights(folder, "model.safetensors"),
         .reference = fixture_weights(folder, "reference.safetensors"),
         .description = fixture_json(folder, "reference.json"),
-        .config = fixture_json(folder, "config.json"),
     };
-    const struct json *config = fixture.config;
-    fixture.architecture = (struct architecture){
-        .vocabulary_size = fixture_size(config, "vocab_size"),
-        .hidden_size = fixture_size(config, "hidden_size"),
-        .num_blocks = fixture_size(config, "num_hidden_layers"),
-        .num_attention_heads = fixture_size(config, "num_attention_heads"),
-        .intermediate_size = fixture_size(config, "intermediate_size"),
-        .max_positions = fixture_size(config, "max_position_embeddings"),
-        .num_token_types = fixture_size(config, "type_vocab_size"),
-        .layer_norm_epsilon = (float)json_number(json_get(config, "layer_norm_eps")),
-    };
+    struct problem problem = {0};
+    char *directory = fixture_path(folder, "");
+    if (!config_read_architecture(directory, &fixture.architecture, &problem))
+        fail_msg("%s", problem.text);
+    memory_free(directory);
+    fixture_set_dropout(&fixture.architecture, 0, 0);
     fixture.k = fixture_size(fixture.description, "k");
     fixture.num_labels = fixture_size(fixture.description, "number_of_labels");
     fixture.lora_alpha = json_number(json_get(fixture.description, "lora_alpha"));
     fixture.eta = json_number(json_get(fixture.description, "eta"));
-    fixture.is_token_task = strcmp(folder, "bert-token") == 0;
+    const char *task = json_string(json_get(fixture.description, "task"));
+    fixture.head_kind = strcmp(task, "token_classification") == 0 ? HEAD_TOKEN_CLASSIFICATION
+                        : strcmp(task, "language_modeling") == 0  ? HEAD_LANGUAGE_MODELING
+                                                                  : HEAD_SEQUENCE_CLASSIFICATION;
     return fixture;
 }
 
@@ -96,7 +101,6 @@ static inline void fixture_close(struct fixture *fixture) {
     weights_close(&fixture->checkpoint);
     weights_close(&fixture->reference);
     json_destroy(&fixture->description);
-    json_destroy(&fixture->config);
 }
 
 /* A reference tensor by name; fails the test if it is missing. */
@@ -137,10 +141,11 @@ static inline void fixture_load_stage(const struct fixture *fixture, struct stag
     struct stage_weight *weights = stage_weights(stage, &count);
     for (size_t i = 0; i < count; ++i) {
         struct problem problem = {0};
-        *weights[i].place = weights_pretrained(fixture->checkpoint, weights[i].name,
-                                               weights[i].rows, weights[i].columns, &problem);
-        if (*weights[i].place == NULL)
+        const float *values = weights_pretrained(fixture->checkpoint, weights[i].name,
+                                                 weights[i].rows, weights[i].columns, &problem);
+        if (values == NULL)
             fail_msg("%s", problem.text);
+        stage_weight_set(&weights[i], values);
     }
     stage_weights_free(weights, count);
 }

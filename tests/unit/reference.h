@@ -179,6 +179,10 @@ static inline double reference_gelu(double u) {
     return u * 0.5 * erfc(-u / sqrt(2.0));
 }
 
+static inline double reference_gelu_tanh(double u) {
+    return u * 0.5 * (1 + tanh(sqrt(2 / acos(-1.0)) * (u + 0.044715 * u * u * u)));
+}
+
 static inline void reference_layer_norm(const double *x, const float *weight, const float *bias,
                                         double epsilon, size_t tokens, size_t width, double *y) {
     for (size_t i = 0; i < tokens; ++i) {

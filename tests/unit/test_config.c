@@ -467,17 +467,20 @@ static void test_architecture(void **state) {
 
 static void test_unsupported_models(void **state) {
     (void)state;
-    const char *bert = "expected \"bert\" (nothing else is supported), found ";
-    char *roberta = memory_format("%s\"roberta\"", bert),
-         *nothing = memory_format("%snothing", bert);
-    assert_model_refused("model_type", "\"roberta\"", roberta);
-    assert_model_refused("model_type", NULL, nothing);
-    memory_free(roberta);
-    memory_free(nothing);
-    assert_model_refused("hidden_act", "\"gelu_new\"",
-                         "expected \"gelu\" (nothing else is supported), found \"gelu_new\"");
-    assert_model_refused("hidden_act", NULL,
-                         "expected \"gelu\" (nothing else is supported), found nothing");
+    static const char families[] = "expected \"bert\", \"roberta\" or \"gpt2\", found ";
+    static const char activations[] =
+        "expected \"gelu\", \"gelu_new\", \"gelu_fast\" or \"gelu_pytorch_tanh\", found ";
+    static const char *const cases[][3] = {
+        {"model_type", "\"t5\"", families}, {"model_type", NULL, families},
+        {"model_type", "7", families},      {"hidden_act", "\"relu\"", activations},
+        {"hidden_act", NULL, activations},  {"hidden_act", "1", activations},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        char *message =
+            memory_format("%s%s", cases[i][2], cases[i][1] != NULL ? cases[i][1] : "nothing");
+        assert_model_refused(cases[i][0], cases[i][1], message);
+        memory_free(message);
+    }
     assert_model_refused("position_embedding_type", "\"relative_key\"",
                          "expected \"absolute\" (nothing else is supported), found "
                          "\"relative_key\"");
@@ -502,7 +505,35 @@ static void test_bad_sizes(void **state) {
             memory_free(message);
         }
     assert_model_refused("num_attention_heads", "7",
-                         "expected a divisor of hidden_size, which is 768, found 7");
+                         "expected a divisor of the hidden size, which is 768, found 7");
+}
+
+static void test_roberta_and_gpt2(void **state) {
+    (void)state;
+    assert_true(read_model_with("model_type", "\"roberta\""));
+    assert_int_equal(architecture.family, FAMILY_ROBERTA);
+    assert_int_equal(architecture.first_position, 2);
+    assert_int_equal(architecture_longest(&architecture), 510);
+    assert_false(read_model("{\"model_type\": \"roberta\", \"pad_token_id\": 7, \"vocab_size\": 9, "
+                            "\"hidden_size\": 4, \"num_hidden_layers\": 1, "
+                            "\"num_attention_heads\": 1, \"intermediate_size\": 4, "
+                            "\"max_position_embeddings\": 8, \"type_vocab_size\": 1, "
+                            "\"hidden_act\": \"gelu\", \"layer_norm_eps\": 1e-5}"));
+    assert_non_null(strstr(problem.text, "expected more than pad_token_id + 1, found 8"));
+    assert_true(read_model("{\"model_type\": \"gpt2\", \"vocab_size\": 50257, \"n_embd\": 768, "
+                           "\"n_layer\": 12, \"n_head\": 12, \"n_positions\": 1024, "
+                           "\"n_inner\": null, \"layer_norm_epsilon\": 1e-5, "
+                           "\"attn_pdrop\": 0.3, \"resid_pdrop\": 0.2}"));
+    assert_int_equal(architecture.family, FAMILY_GPT2);
+    assert_int_equal(architecture.intermediate_size, 3072);
+    assert_int_equal(architecture.num_token_types, 0);
+    assert_int_equal(architecture.activation, ACTIVATION_GELU_TANH);
+    assert_true(architecture.is_head_tied && !architecture.scales_attention_by_block);
+    assert_true(architecture.hidden_dropout == 0.2f && architecture.attention_dropout == 0.3f &&
+                architecture.embedding_dropout == 0.1f);
+    assert_false(read_model("{\"model_type\": \"gpt2\", \"scale_attn_weights\": false}"));
+    assert_non_null(strstr(problem.text, "scale_attn_weights"));
+    assert_non_null(strstr(problem.text, "n_embd"));
 }
 
 static void test_bad_rates(void **state) {
@@ -558,8 +589,8 @@ int main(void) {
         TEST(test_too_many_mistakes), TEST(test_round_trip),
         TEST(test_number_text),       TEST(test_keys_page),
         TEST(test_architecture),      TEST(test_unsupported_models),
-        TEST(test_bad_sizes),         TEST(test_bad_rates),
-        TEST(test_unreadable_model),
+        TEST(test_roberta_and_gpt2),  TEST(test_bad_sizes),
+        TEST(test_bad_rates),         TEST(test_unreadable_model),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

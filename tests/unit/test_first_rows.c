@@ -60,6 +60,8 @@ static struct linear linear_of(struct bench *bench, int projection) {
         .bias = own(bench, reference_values(out, 0.5, 40 + (unsigned)projection)),
         .input_size = in,
         .output_size = out,
+        .output_stride = in,
+        .input_stride = 1,
         .adapter = {.rank = RANK,
                     .scale = 1.5f,
                     .a_offset = first,
@@ -76,12 +78,12 @@ static void open_buffers(struct bench *b) {
         &b->activations.key,
         &b->activations.value,
         &b->activations.context,
-        &b->activations.attention_normalized,
-        &b->activations.attention_deviation,
+        &b->activations.normalized[0],
+        &b->activations.normalized[1],
+        &b->activations.deviation[0],
+        &b->activations.deviation[1],
         &b->activations.attended,
         &b->activations.expanded,
-        &b->activations.output_normalized,
-        &b->activations.output_deviation,
         &b->cotangents.d_activated,
         &b->cotangents.d_attended,
         &b->cotangents.d_context,
@@ -91,11 +93,11 @@ static void open_buffers(struct bench *b) {
         &b->tangents.query,
         &b->tangents.key,
         &b->tangents.value,
-        &b->tangents.attention_normalized,
-        &b->tangents.attention_deviation,
+        &b->tangents.normalized[0],
+        &b->tangents.normalized[1],
+        &b->tangents.deviation[0],
+        &b->tangents.deviation[1],
         &b->tangents.expanded,
-        &b->tangents.output_normalized,
-        &b->tangents.output_deviation,
         &b->scratch.hidden[0],
         &b->scratch.hidden[1],
         &b->scratch.hidden[2],
@@ -147,11 +149,9 @@ static void run_block(struct bench *b, bool first_rows_only, bool has_input_tang
         .layer_norm_epsilon = 1e-5f,
         .hidden_dropout = 0.3f,
         .seed = 4,
-        .attention_norm = {own(b, reference_values(HIDDEN, 1, 1)),
-                           own(b, reference_values(HIDDEN, 1, 2))},
-        .output_norm = {own(b, reference_values(HIDDEN, 1, 3)),
-                        own(b, reference_values(HIDDEN, 1, 4))},
-        .attention = {HEADS, HIDDEN / HEADS, 0.2f, 4, 2, first_rows_only},
+        .norms = {{own(b, reference_values(HIDDEN, 1, 1)), own(b, reference_values(HIDDEN, 1, 2))},
+                  {own(b, reference_values(HIDDEN, 1, 3)), own(b, reference_values(HIDDEN, 1, 4))}},
+        .attention = {HEADS, HIDDEN / HEADS, 0.2f, 4, 2, first_rows_only, false, 0.4f},
     };
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
         b->block.projections[p] = linear_of(b, p);
@@ -161,6 +161,8 @@ static void run_block(struct bench *b, bool first_rows_only, bool has_input_tang
     b->direction = own(b, reference_values(FACTORS, 0.5, 7));
     b->activations.input = own(b, reference_values(TOKENS * HIDDEN, 1, 8));
     b->activations.input_rows = first_rows_only ? own(b, room(LARGEST)) : b->activations.input;
+    b->activations.attention_input = b->activations.input;
+    b->activations.feed_forward_input = b->activations.attended;
     b->t_input = has_input_tangent ? own(b, reference_values(TOKENS * HIDDEN, 1, 9)) : NULL;
     b->cotangents.d_output = output_cotangent(b, 10);
     b->t_d_output = output_cotangent(b, 12);

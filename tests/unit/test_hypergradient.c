@@ -41,7 +41,8 @@ static struct dataset dataset_of(const struct fixture *fixture, const char *name
     struct fixture_batch batch = fixture_batch(fixture, name);
     const struct microbatch *all = &batch.microbatch;
     struct dataset dataset = {
-        .kind = fixture->is_token_task ? TASK_TOKEN_CLASSIFICATION : TASK_SEQUENCE_CLASSIFICATION,
+        .kind = fixture->head_kind == HEAD_SEQUENCE_CLASSIFICATION ? TASK_SEQUENCE_CLASSIFICATION
+                                                                   : TASK_TOKEN_CLASSIFICATION,
         .num_examples = all->num_sequences,
         .offsets = batch.offsets,
         .token_ids = batch.token_ids,
@@ -57,7 +58,8 @@ static struct dataset dataset_of(const struct fixture *fixture, const char *name
 
 static struct stage_options stage_options_of(const struct setup *setup, float dropout) {
     const struct fixture *fixture = &setup->fixture;
-    const bool all = fixture->is_token_task;
+    const size_t modules = json_count(json_get(fixture->description, "modules"));
+    const bool all = modules > 2 * fixture->architecture.num_blocks;
     struct stage_options options = {
         .architecture = fixture->architecture,
         .adapters =
@@ -68,16 +70,14 @@ static struct stage_options stage_options_of(const struct setup *setup, float dr
                 .dropout = dropout,
                 .num_components = fixture->k,
             },
-        .head_kind =
-            fixture->is_token_task ? HEAD_TOKEN_CLASSIFICATION : HEAD_SEQUENCE_CLASSIFICATION,
+        .head_kind = fixture->head_kind,
         .num_labels = fixture->num_labels,
         .num_blocks = fixture->architecture.num_blocks,
         .has_embedding = true,
         .has_task_head = true,
         .seed = 7,
     };
-    options.architecture.hidden_dropout = dropout;
-    options.architecture.attention_dropout = dropout;
+    fixture_set_dropout(&options.architecture, dropout, dropout);
     return options;
 }
 
@@ -267,6 +267,13 @@ static void test_sequence_classification(void **state) {
 static void test_token_classification(void **state) {
     (void)state;
     check_fixture("bert-token");
+}
+
+static void test_other_families(void **state) {
+    (void)state;
+    check_fixture("roberta-sequence");
+    check_fixture("roberta-token");
+    check_fixture("gpt2-language");
 }
 
 /* What was kept by the look-ahead's own pass need not be computed again. */
@@ -468,6 +475,12 @@ static void test_dropout_token_classification(void **state) {
     check_dropout("bert-token");
 }
 
+static void test_dropout_other_families(void **state) {
+    (void)state;
+    check_dropout("roberta-sequence");
+    check_dropout("gpt2-language");
+}
+
 static void test_dropout_is_for_training_only(void **state) {
     (void)state;
     static const char *const FOLDERS[] = {"bert-sequence", "bert-token"};
@@ -502,8 +515,8 @@ static struct stage_options part_options(const struct setup *setup, enum part pa
                                          const struct draw *draw) {
     struct stage_options options = stage_options_of(setup, 0);
     const bool is_hidden = part == PART_EMBEDDING || part == PART_BLOCK_HIDDEN || part == PART_HEAD;
-    options.architecture.hidden_dropout = is_hidden ? 0.2f : 0;
-    options.architecture.attention_dropout = part == PART_BLOCK_ATTENTION ? 0.2f : 0;
+    fixture_set_dropout(&options.architecture, is_hidden ? 0.2f : 0,
+                        part == PART_BLOCK_ATTENTION ? 0.2f : 0);
     options.adapters.dropout = part == PART_BLOCK_ADAPTER ? 0.2f : 0;
     options.has_embedding = part == PART_EMBEDDING;
     options.has_task_head = part == PART_HEAD;
@@ -523,9 +536,10 @@ static struct stage *stage_with_weights_of(const struct setup *setup,
     struct stage_weight *names = stage_weights(like, &count);
     for (size_t i = 0; i < count; ++i) {
         struct problem problem = {0};
-        *places[i].place = weights_pretrained(setup->fixture.checkpoint, names[i].name,
-                                              names[i].rows, names[i].columns, &problem);
-        assert_non_null(*places[i].place);
+        const float *values = weights_pretrained(setup->fixture.checkpoint, names[i].name,
+                                                 names[i].rows, names[i].columns, &problem);
+        assert_non_null(values);
+        stage_weight_set(&places[i], values);
     }
     stage_weights_free(places, count);
     stage_weights_free(names, count);
@@ -545,7 +559,7 @@ static float *run_part(const struct setup *setup, const struct stage *stage,
     float *input = reference_values(inputs, 1, 9);
     memcpy(slot_input(slot), input, inputs * sizeof *input);
     const struct point point = {factors, setup->selection};
-    stage_forward(stage, &point, microbatch, slot, workspace);
+    stage_forward(stage, &point, microbatch, false, slot, workspace);
     const bool is_head = options->has_task_head;
     *count = is_head ? head_rows(&stage->task_head, microbatch) * options->num_labels
                      : stage_output_rows(stage, microbatch) * hidden;
@@ -614,11 +628,13 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequence_classification),
         cmocka_unit_test(test_token_classification),
+        cmocka_unit_test(test_other_families),
         cmocka_unit_test(test_kept_pass),
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_evaluation_shows_all_logits),
         cmocka_unit_test(test_dropout_sequence_classification),
         cmocka_unit_test(test_dropout_token_classification),
+        cmocka_unit_test(test_dropout_other_families),
         cmocka_unit_test(test_dropout_is_for_training_only),
         cmocka_unit_test(test_masks_change_with_step_sample_seed_and_block),
     };

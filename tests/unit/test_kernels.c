@@ -3,6 +3,7 @@
  * number of threads: bitwise, but for the products of math/gemm.h. */
 #include "math/kernels.h"
 
+#include "math/activation.h"
 #include "math/elementary.h"
 #include "math/gemm.h"
 #include "math/small_product.h"
@@ -263,6 +264,7 @@ static void test_layer_norm(void **state) {
 /* ---- gelu ---- */
 
 struct gelu_case {
+    enum activation activation;
     size_t count;
     float size;  /* arguments up to here */
     int aliased; /* 0: none; else the number of the argument that the result replaces */
@@ -271,7 +273,8 @@ struct gelu_case {
 static void gelu_reference(const void *context, const double *x, double *y) {
     const struct gelu_case *c = context;
     for (size_t i = 0; i < c->count; ++i)
-        y[i] = reference_gelu(x[i] * (double)c->size);
+        y[i] = c->activation == ACTIVATION_GELU ? reference_gelu(x[i] * (double)c->size)
+                                                : reference_gelu_tanh(x[i] * (double)c->size);
 }
 
 static void gelu_run(const void *context, const struct given *given,
@@ -284,15 +287,16 @@ static void gelu_run(const void *context, const struct given *given,
         u[i] = c->size * given->x[i];
         t_u[i] = c->size * given->t_x[i];
     }
-    gelu_forward(argument(aliased > 0, u, n, outcome->y), n, outcome->y);
-    gelu_backward(argument(aliased == 1, given->d_y, n, outcome->d_x),
-                  argument(aliased == 2, u, n, outcome->d_x), n, outcome->d_x);
-    gelu_tangent(argument(aliased == 1, t_u, n, outcome->t_y),
-                 argument(aliased == 2, u, n, outcome->t_y), n, outcome->t_y);
-    gelu_backward_tangent(argument(aliased == 1, given->d_y, n, outcome->t_d_x),
-                          argument(aliased == 2, given->t_d_y, n, outcome->t_d_x),
-                          argument(aliased == 3, u, n, outcome->t_d_x),
-                          argument(aliased == 4, t_u, n, outcome->t_d_x), n, outcome->t_d_x);
+    activation_forward(c->activation, argument(aliased > 0, u, n, outcome->y), n, outcome->y);
+    activation_backward(c->activation, argument(aliased == 1, given->d_y, n, outcome->d_x),
+                        argument(aliased == 2, u, n, outcome->d_x), n, outcome->d_x);
+    activation_tangent(c->activation, argument(aliased == 1, t_u, n, outcome->t_y),
+                       argument(aliased == 2, u, n, outcome->t_y), n, outcome->t_y);
+    activation_backward_tangent(c->activation,
+                                argument(aliased == 1, given->d_y, n, outcome->t_d_x),
+                                argument(aliased == 2, given->t_d_y, n, outcome->t_d_x),
+                                argument(aliased == 3, u, n, outcome->t_d_x),
+                                argument(aliased == 4, t_u, n, outcome->t_d_x), n, outcome->t_d_x);
     for (size_t i = 0; i < n; ++i) { /* from u to x = u / size */
         outcome->d_x[i] *= c->size;
         outcome->t_d_x[i] *= c->size;
@@ -301,10 +305,10 @@ static void gelu_run(const void *context, const struct given *given,
     memory_free(t_u);
 }
 
-static void check_gelu(size_t count, float size) {
-    const struct gelu_case c = {.count = count, .size = size};
+static void check_activation(enum activation activation, size_t count, float size) {
+    const struct gelu_case c = {.activation = activation, .count = count, .size = size};
     const struct subject subject = {
-        .name = "gelu",
+        .name = activation == ACTIVATION_GELU ? "gelu" : "gelu, tanh form",
         .reference = {count, count, gelu_reference, &c},
         .num_second = count,
         .stride = count > 100 ? 1009 : 1,
@@ -317,6 +321,11 @@ static void check_gelu(size_t count, float size) {
         in_place.aliased = aliased;
         check_same(&subject, &in_place, "aliased");
     }
+}
+
+static void check_gelu(size_t count, float size) {
+    check_activation(ACTIVATION_GELU, count, size);
+    check_activation(ACTIVATION_GELU_TANH, count, size);
 }
 
 static void test_gelu(void **state) {
@@ -561,7 +570,8 @@ static void find_masks(struct attention_case *c) {
 static void attention_case_open(struct attention_case *c, const struct packing *packing,
                                 size_t num_heads, size_t head_size, float dropout) {
     *c = (struct attention_case){
-        .attention = {num_heads, head_size, dropout, .seed = 3, .block = 2},
+        .attention = {num_heads, head_size, dropout, .seed = 3, .block = 2,
+                      .scale = 1.0f / sqrtf((float)head_size)},
         .packing = *packing,
     };
     c->microbatch = (struct microbatch){
@@ -904,7 +914,7 @@ static void linear_case_open(struct linear_case *c, const struct packing *packin
         .bias = reference_values(out, 1, 21),
     };
     c->dropout = dropout_of(&c->packing, dropout);
-    c->linear = (struct linear){c->weight, c->bias, in, out, .adapter = {.rank = rank}};
+    c->linear = (struct linear){c->weight, c->bias, in, out, in, 1, .adapter = {.rank = rank}};
     c->linear.adapter.scale = 0.75f;
     c->linear.adapter.a_offset = FACTOR_GAP;
     c->linear.adapter.b_offset = 2 * FACTOR_GAP + rank * in;

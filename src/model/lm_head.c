@@ -1,0 +1,218 @@
+/* The language modelling head. Rows are those of labelled tokens, in order. */
+#include "model/lm_head.h"
+
+#include "math/elementary.h"
+#include "math/gemm.h"
+#include "math/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CHUNK_ROWS = 64 };
+
+size_t lm_head_room(const struct task_head *head) {
+    return CHUNK_ROWS * head->num_labels;
+}
+
+static struct matrix words_of(const struct task_head *head) {
+    return matrix_of(head->words, head->num_labels, head->hidden_size);
+}
+
+static size_t gather_labelled(const struct task_head *head, const struct microbatch *microbatch,
+                              const float *x, float *rows) {
+    const size_t width = head->hidden_size;
+    size_t count = 0;
+    for (size_t i = 0; i < microbatch->num_tokens; ++i)
+        if (microbatch->labels[i] >= 0)
+            memcpy(rows + count++ * width, x + i * width, width * sizeof *rows);
+    return count;
+}
+
+static void scatter_labelled(const struct task_head *head, const struct microbatch *microbatch,
+                             const float *rows, float *x) {
+    const size_t width = head->hidden_size;
+    size_t count = 0;
+    for (size_t i = 0; i < microbatch->num_tokens; ++i)
+        if (microbatch->labels[i] >= 0)
+            memcpy(x + i * width, rows + count++ * width, width * sizeof *x);
+        else
+            memset(x + i * width, 0, width * sizeof *x);
+}
+
+static size_t count_labelled(const struct microbatch *microbatch) {
+    size_t count = 0;
+    for (size_t i = 0; i < microbatch->num_tokens; ++i)
+        count += microbatch->labels[i] >= 0;
+    return count;
+}
+
+/* The labels of the labelled tokens one by one. */
+static int32_t next_label(const struct microbatch *microbatch, size_t *token) {
+    while (microbatch->labels[*token] < 0)
+        ++*token;
+    return microbatch->labels[(*token)++];
+}
+
+/* logits -> probabilities in place; returns log sum exp. */
+static double softmax_row(float *row, size_t count) {
+    float largest = row[0];
+#pragma omp simd reduction(max : largest)
+    for (size_t j = 0; j < count; ++j)
+        largest = row[j] > largest ? row[j] : largest;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < count; ++j) {
+        row[j] = exp_float(row[j] - largest);
+        sum += row[j];
+    }
+    const float inverse = 1.0f / sum;
+#pragma omp simd
+    for (size_t j = 0; j < count; ++j)
+        row[j] *= inverse;
+    return log((double)sum) + (double)largest;
+}
+
+static float row_sum(const float *row, size_t count) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < count; ++j)
+        sum += row[j];
+    return sum;
+}
+
+static float row_dot(const float *a, const float *b, size_t count) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < count; ++j)
+        sum += a[j] * b[j];
+    return sum;
+}
+
+/* Loss of a row, (1 - e) (-log p_label) + e mean(-log p) with the smoothing e; logits become the
+ * cotangent p - (1 - e) onehot - e / words. */
+static double row_loss(const struct task_head *head, int32_t label, float *row) {
+    const size_t words = head->num_labels;
+    const double at_label = (double)row[label], smoothing = (double)head->label_smoothing;
+    const double mean = smoothing > 0 ? (double)row_sum(row, words) / (double)words : 0;
+    const double log_sum = softmax_row(row, words);
+    row[label] -= 1.0f - head->label_smoothing;
+    if (smoothing > 0) {
+        const float share = head->label_smoothing / (float)words;
+#pragma omp simd
+        for (size_t j = 0; j < words; ++j)
+            row[j] -= share;
+    }
+    return log_sum - (1 - smoothing) * at_label - smoothing * mean;
+}
+
+static size_t chunk_size(size_t first, size_t rows) {
+    return rows - first < CHUNK_ROWS ? rows - first : CHUNK_ROWS;
+}
+
+static void chunk_logits(const struct task_head *head, const float *features, size_t rows,
+                         float *logits) {
+    gemm(1, matrix_of(features, rows, head->hidden_size), matrix_transpose(words_of(head)), false,
+         logits, head->num_labels);
+}
+
+static double chunk_loss(const struct task_head *head, const int32_t *labels, size_t rows,
+                         float *logits) {
+    double losses[CHUNK_ROWS], sum = 0;
+#pragma omp parallel for schedule(static, 1)
+    for (size_t i = 0; i < rows; ++i)
+        losses[i] = row_loss(head, labels[i], logits + i * head->num_labels);
+    for (size_t i = 0; i < rows; ++i)
+        sum += losses[i];
+    return sum;
+}
+
+double lm_head_forward(const struct task_head *head, const struct microbatch *microbatch,
+                       const float *x, struct head_scratch *scratch, bool has_backward,
+                       struct head_activations *activations) {
+    const size_t width = head->hidden_size;
+    float *features = activations->features, *d_features = activations->d_features;
+    const size_t rows = gather_labelled(head, microbatch, x, features);
+    layer_norm_forward(features, head->final_norm.weight, head->final_norm.bias,
+                       head->layer_norm_epsilon, rows, width, activations->normalized,
+                       activations->deviation, features);
+    double loss = 0;
+    size_t token = 0;
+    for (size_t first = 0; first < rows; first += CHUNK_ROWS) {
+        const size_t count = chunk_size(first, rows);
+        int32_t labels[CHUNK_ROWS];
+        for (size_t i = 0; i < count; ++i)
+            labels[i] = next_label(microbatch, &token);
+        chunk_logits(head, features + first * width, count, scratch->logits);
+        loss += chunk_loss(head, labels, count, scratch->logits);
+        if (has_backward)
+            gemm(microbatch->loss_scale, matrix_of(scratch->logits, count, head->num_labels),
+                 words_of(head), false, d_features + first * width, width);
+    }
+    return loss * (double)microbatch->loss_scale;
+}
+
+void lm_head_backward(const struct task_head *head, const struct microbatch *microbatch,
+                      const struct head_activations *activations, float *d_x) {
+    /* features = norm(x) */
+    float *d_rows = activations->t_features; /* free until the tangent pass */
+    layer_norm_backward(activations->d_features, activations->normalized, activations->deviation,
+                        head->final_norm.weight, count_labelled(microbatch), head->hidden_size,
+                        d_rows);
+    scatter_labelled(head, microbatch, d_rows, d_x);
+}
+
+/* t_d_logits = p (t_logits - p . t_logits), in place of t_logits. */
+static void chunk_tangent(size_t words, size_t rows, float *logits, float *t_logits) {
+#pragma omp parallel for schedule(static, 1)
+    for (size_t i = 0; i < rows; ++i) {
+        float *p = logits + i * words, *t = t_logits + i * words;
+        softmax_row(p, words);
+        const float mean = row_dot(p, t, words);
+#pragma omp simd
+        for (size_t j = 0; j < words; ++j)
+            t[j] = p[j] * (t[j] - mean);
+    }
+}
+
+/* Leaves the tangent of d_features in t_features. */
+void lm_head_tangent(const struct task_head *head, const struct microbatch *microbatch,
+                     const float *t_x, struct head_scratch *scratch,
+                     struct head_activations *activations) {
+    const size_t width = head->hidden_size, words = head->num_labels;
+    float *t_features = activations->t_features;
+    const size_t rows = gather_labelled(head, microbatch, t_x, t_features);
+    layer_norm_tangent(t_features, activations->normalized, activations->deviation,
+                       head->final_norm.weight, rows, width, activations->t_normalized,
+                       activations->t_deviation, t_features);
+    for (size_t first = 0; first < rows; first += CHUNK_ROWS) {
+        const size_t count = chunk_size(first, rows);
+        chunk_logits(head, activations->features + first * width, count, scratch->logits);
+        chunk_logits(head, t_features + first * width, count, scratch->t_logits);
+        chunk_tangent(words, count, scratch->logits, scratch->t_logits);
+        gemm(microbatch->loss_scale, matrix_of(scratch->t_logits, count, words), words_of(head),
+             false, t_features + first * width, width);
+    }
+}
+
+void lm_head_backward_tangent(const struct task_head *head, const struct microbatch *microbatch,
+                              const struct head_activations *activations, float *t_d_x) {
+    float *t_d_rows = activations->t_features;
+    layer_norm_backward_tangent(
+        activations->d_features, activations->t_features, activations->normalized,
+        activations->t_normalized, activations->deviation, activations->t_deviation,
+        head->final_norm.weight, count_labelled(microbatch), head->hidden_size, t_d_rows);
+    scatter_labelled(head, microbatch, t_d_rows, t_d_x);
+}
+
+void lm_head_logits(const struct task_head *head, const float *x, size_t rows, float *room,
+                    float *logits) {
+    const size_t size = rows * head->hidden_size;
+    float deviation[CHUNK_ROWS];
+    for (size_t first = 0; first < rows; first += CHUNK_ROWS) {
+        const size_t count = chunk_size(first, rows), at = first * head->hidden_size;
+        layer_norm_forward(x + at, head->final_norm.weight, head->final_norm.bias,
+                           head->layer_norm_epsilon, count, head->hidden_size, room + size + at,
+                           deviation, room + at);
+    }
+    chunk_logits(head, room, rows, logits);
+}
