@@ -178,11 +178,26 @@ static void share_splits(struct job *job) {
     }
 }
 
+/* Which kinds of task a family is computed for. */
+static bool check_family(const struct job *job, struct problem *problem) {
+    const struct task_options *task = &job->config.task;
+    const enum model_family family = job->architecture.family;
+    const bool generates = task->kind == TASK_LANGUAGE_MODELING;
+    if (generates != (family == FAMILY_GPT2))
+        return problem_set(problem, EXIT_USAGE,
+                           "task.name is %s, which needs %s, but %s is a %s model", task->name,
+                           generates ? "a model that generates text (gpt2)"
+                                     : "an encoder (bert, roberta)",
+                           job->config.model.path, model_family_name(family));
+    return true;
+}
+
 static bool share_data(struct job *job, struct problem *problem) {
     if (job->comm.mpi_rank == 0 &&
         config_read_architecture(job->config.model.path, &job->architecture, problem) &&
-        check_lengths(job, problem) && job->purpose != JOB_APPLY && read_data(job, problem) &&
-        check_token_types(job, &job->train, problem) && check_token_types(job, &job->dev, problem))
+        check_family(job, problem) && check_lengths(job, problem) && job->purpose != JOB_APPLY &&
+        read_data(job, problem) && check_token_types(job, &job->train, problem) &&
+        check_token_types(job, &job->dev, problem))
         check_token_types(job, &job->test, problem);
     if (!comm_agree(&job->comm, problem))
         return false;

@@ -163,7 +163,7 @@ def test_missing_model_files():
         (job.folder / name).rename(job.model / name)
 
 
-@cases(family=({"model_type": "gpt2"}, ["model_type", "bert", "gpt2"]),
+@cases(family=({"model_type": "t5"}, ["model_type", "bert", "t5"]),
        activation=({"hidden_act": "relu"}, ["hidden_act", "gelu", "relu"]),
        heads=({"num_attention_heads": 5}, ["num_attention_heads", "24"]),
        size=({"hidden_size": -24}, ["hidden_size", "-24"]),
