@@ -377,6 +377,12 @@ struct trainer job_trainer(const struct job *job) {
     };
 }
 
+static enum head_kind head_kind_of(enum task_kind kind) {
+    return kind == TASK_TOKEN_CLASSIFICATION ? HEAD_TOKEN_CLASSIFICATION
+           : kind == TASK_LANGUAGE_MODELING  ? HEAD_LANGUAGE_MODELING
+                                             : HEAD_SEQUENCE_CLASSIFICATION;
+}
+
 struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
                                struct problem *problem) {
     const size_t s = (size_t)job->comm.mpi_rank, last = (size_t)job->comm.size - 1;
@@ -397,9 +403,7 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
                 .dropout = (float)job->config.adapter.dropout,
                 .num_components = request->num_components,
             },
-        .head_kind = job->config.task.kind == TASK_TOKEN_CLASSIFICATION
-                         ? HEAD_TOKEN_CLASSIFICATION
-                         : HEAD_SEQUENCE_CLASSIFICATION,
+        .head_kind = head_kind_of((enum task_kind)job->config.task.kind),
         .num_labels = job->labels.count,
         .label_smoothing = (float)job->config.task.label_smoothing,
         .first_block = job->stage_offsets[s],

@@ -111,13 +111,14 @@ static void check_passes(struct setup *s, size_t number) {
     struct head_activations *activations = &s->activations;
     const float *x = fixture_tensor(&s->fixture, NULL, "x");
     const float *t_x = fixture_tensor(&s->fixture, NULL, "tangent.x");
-    const float loss = (float)head_forward(&s->head, &point, &s->microbatch, x, activations);
+    const float loss =
+        (float)head_forward(&s->head, &point, &s->microbatch, x, NULL, true, activations);
     check(s, number, "loss", &loss);
     head_backward(&s->head, &point, &s->microbatch, activations, &gradient, s->d_x);
     check(s, number, "grad.x", s->d_x);
     check(s, number, "grad.weight", s->d_factors + s->head.weight_offset);
     check(s, number, "grad.bias", s->d_factors + s->head.bias_offset);
-    head_tangent(&s->head, &point, s->direction, &s->microbatch, t_x, activations);
+    head_tangent(&s->head, &point, s->direction, &s->microbatch, t_x, NULL, activations);
     head_backward_tangent(&s->head, &point, s->direction, &s->microbatch, activations, s->t_d_x);
     check(s, number, "grad_tangent.x", s->t_d_x);
 }
