@@ -186,8 +186,8 @@ static bool check_family(const struct job *job, struct problem *problem) {
     if (generates != (family == FAMILY_GPT2))
         return problem_set(problem, EXIT_USAGE,
                            "task.name is %s, which needs %s, but %s is a %s model", task->name,
-                           generates ? "a model that generates text (gpt2)"
-                                     : "an encoder (bert, roberta)",
+                           generates ? "a model that generates text (GPT-2)"
+                                     : "an encoder (BERT, RoBERTa)",
                            job->config.model.path, model_family_name(family));
     return true;
 }
