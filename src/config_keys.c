@@ -130,7 +130,7 @@ static const struct config_key KEYS[] = {
     NUMBER("task.length_penalty", task.length_penalty, DEFAULT("0.8"), ANY_NUMBER,
            HELP("language modelling: texts compare by log-probability / tokens^length_penalty")),
     INTEGER("task.no_repeat_ngram", task.no_repeat_ngram, DEFAULT("4"), FROM_TO(0, 65536),
-            HELP("language modelling: no sequence of N tokens comes twice, in the context and the text; 0: may")),
+            HELP("language modelling: no sequence of N tokens comes twice in a text; 0: may")),
     INTEGER("task.max_new_tokens", task.max_new_tokens, DEFAULT("64"), FROM_TO(1, 65536),
             HELP("language modelling: tokens of a text at most")),
 

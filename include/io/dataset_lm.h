@@ -13,6 +13,8 @@
 #ifndef AUTOLORA_IO_DATASET_LM_H
 #define AUTOLORA_IO_DATASET_LM_H
 
+#include "io/tokenizer.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,5 +32,10 @@ void lm_references_free(struct lm_references *references);
 /* Cuts a generated text at the first "<|endoftext|>" or blank line ("\n\n"), whichever comes first,
  * and drops white space at both ends. In place. */
 void lm_text_cut(char *text);
+
+enum { LM_MAX_END_TOKENS = 2 };
+/* The tokens that lm_text_cut would cut at, where a generator may stop: the end token and the blank
+ * line if that is one token, as it is in GPT-2. Returns how many. */
+size_t lm_end_tokens(const struct tokenizer *tokenizer, int32_t *end_tokens);
 
 #endif

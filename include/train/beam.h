@@ -35,8 +35,8 @@ struct beam_options {
 struct beam_search;
 
 /* context [num_context], borrowed: tokens before the text that no_repeat_ngram counts too. To
- * transformers that is the whole prompt; with none, as in microsoft/LoRA, a text may copy from its
- * prompt. */
+ * transformers that is the whole prompt; with none, as in microsoft/LoRA, a text may copy names
+ * from its prompt. */
 struct beam_search *beam_search_create(const struct beam_options *options, const int32_t *context,
                                        size_t num_context);
 void beam_search_destroy(struct beam_search **search);

@@ -72,6 +72,9 @@ mkdir -p "$environment/vocabulary" && cp "$model/vocab.txt" "$environment/vocabu
 compare_with_data "tokenizer" "$peer" tests/peers/compare_tokenizer.py --model "$environment/vocabulary" --data "$data" \
     --driver "$tools/tokenize"
 compare_with_data "dataset reader" dataset --conll "$data"/ner/* --cola "$data/glue/CoLA"
+compare_with_data "contexts and completions" "$peer" tests/peers/compare_lm.py --driver "$tools/dump_dataset" \
+    --tokenizer "$data/tokenizers/gpt2" --lines "$data"/nlg/e2e/{train,valid,test}.txt \
+    --webnlg "$data/nlg/webnlg_sample/dev.json"
 compare_with_data "logits, CoLA" logits inputs/cola.json "task.data_dir=$data/glue/CoLA" task.limit_dev=200
 compare_with_data "logits, NCBI-disease" logits inputs/ncbi-disease.json "task.data_dir=$data/ner/NCBI-disease-IOB" \
     task.limit_dev=100

@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const char SEPARATOR[] = "||", WHITE_SPACE[] = " \t\n\v\f\r", GOOD[] = "good";
+#define BLANK_LINE "\n\n"
 
 struct pair {
     const char *context, *completion;
@@ -315,7 +316,7 @@ bool dataset_read_lm(struct dataset_builder *builder) {
 }
 
 void lm_text_cut(char *text) {
-    static const char *const ends[] = {"<|endoftext|>", "\n\n"};
+    static const char *const ends[] = {"<|endoftext|>", BLANK_LINE};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; ++i) {
         char *end = strstr(text, ends[i]);
         if (end != NULL)
@@ -323,4 +324,17 @@ void lm_text_cut(char *text) {
     }
     const char *kept = strip(text);
     memmove(text, kept, strlen(kept) + 1);
+}
+
+size_t lm_end_tokens(const struct tokenizer *tokenizer, int32_t *end_tokens) {
+    size_t count = 0;
+    const int32_t end = tokenizer_special_ids(tokenizer).separate;
+    if (end >= 0)
+        end_tokens[count++] = end;
+    struct token_list blank_line = {0};
+    tokenizer_encode(tokenizer, BLANK_LINE, strlen(BLANK_LINE), &blank_line);
+    if (blank_line.count == 1)
+        end_tokens[count++] = blank_line.ids[0];
+    token_list_free(&blank_line);
+    return count;
 }

@@ -224,6 +224,9 @@ static void test_datasets_append_and_broadcast(void **state) {
     CHECK_LABELS(0, NO, B, C, END, NO);
     CHECK_LABELS(1, NO, C, END, NO);
     CHECK_CONTEXT(0, A, END);
+    lm_references_free(&references);
+    lm_references_broadcast(&comm, &references);
+    assert_int_equal(references.count, 0);
 }
 
 /* ---- WebNLG ---- */
@@ -297,6 +300,13 @@ static void test_generated_texts_are_cut(void **state) {
     check_cut("", "");
 }
 
+static void test_end_tokens(void **state) {
+    (void)state;
+    int32_t ends[LM_MAX_END_TOKENS];
+    assert_int_equal(lm_end_tokens(tokenizer, ends), 1); /* WordPiece has no blank lines */
+    assert_int_equal(ends[0], END);
+}
+
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
 #define TEST(function, begin) cmocka_unit_test_setup_teardown(function, begin, end_test)
@@ -312,6 +322,7 @@ int main(int argc, char **argv) {
         TEST(test_webnlg_limit_counts_texts, begin_webnlg),
         TEST(test_bad_webnlg, begin_webnlg),
         cmocka_unit_test(test_generated_texts_are_cut),
+        cmocka_unit_test(test_end_tokens),
     };
     const int failed = cmocka_run_group_tests(tests, make_folder, remove_folder);
     MPI_Finalize();
