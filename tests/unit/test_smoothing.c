@@ -1,6 +1,8 @@
-/* Label smoothing in the four passes of the task head, against PyTorch's derivatives
+/* Label smoothing in the four passes of the task heads, against PyTorch's derivatives
  * (tests/fixtures/label-smoothing). */
 #include "model/task_head.h"
+
+#include "model/lm_head.h"
 
 #include "fixture.h"
 
@@ -73,6 +75,10 @@ static void setup_open(struct setup *s, struct json *description) {
         .t_features = floats(s->features),
         .t_pooled = floats(s->features),
         .t_logits = floats(s->logits),
+        .normalized = floats(s->features),
+        .deviation = floats(s->rows),
+        .t_normalized = floats(s->features),
+        .t_deviation = floats(s->rows),
     };
     s->factors = joined(s, "");
     s->direction = joined(s, "tangent.");
@@ -90,6 +96,10 @@ static void setup_close(struct setup *s) {
     memory_free(s->activations.t_features);
     memory_free(s->activations.t_pooled);
     memory_free(s->activations.t_logits);
+    memory_free(s->activations.normalized);
+    memory_free(s->activations.deviation);
+    memory_free(s->activations.t_normalized);
+    memory_free(s->activations.t_deviation);
     memory_free(s->factors);
     memory_free(s->direction);
     memory_free(s->d_factors);
@@ -100,8 +110,9 @@ static void setup_close(struct setup *s) {
 }
 
 static void check(const struct setup *s, size_t number, const char *name, const float *values) {
+    const char *prefix = s->head.kind == HEAD_LANGUAGE_MODELING ? "language." : "";
     size_t count;
-    const float *expected = fixture_tensor(&s->fixture, &count, "%zu.%s", number, name);
+    const float *expected = fixture_tensor(&s->fixture, &count, "%s%zu.%s", prefix, number, name);
     assert_close(values, expected, count, 1e-6, name);
 }
 
@@ -123,21 +134,62 @@ static void check_passes(struct setup *s, size_t number) {
     check(s, number, "grad_tangent.x", s->t_d_x);
 }
 
-static void test_all_passes_match_the_reference(void **state) {
-    (void)state;
+static void check_language_passes(struct setup *s, size_t number) {
+    struct head_activations *activations = &s->activations;
+    const struct point point = {NULL, NULL};
+    const float *x = fixture_tensor(&s->fixture, NULL, "x");
+    const float *t_x = fixture_tensor(&s->fixture, NULL, "tangent.x");
+    struct head_scratch scratch = {floats(lm_head_room(&s->head)), floats(lm_head_room(&s->head))};
+    const float loss =
+        (float)head_forward(&s->head, &point, &s->microbatch, x, &scratch, true, activations);
+    check(s, number, "loss", &loss);
+    head_backward(&s->head, &point, &s->microbatch, activations, NULL, s->d_x);
+    check(s, number, "grad.x", s->d_x);
+    head_tangent(&s->head, &point, NULL, &s->microbatch, t_x, &scratch, activations);
+    head_backward_tangent(&s->head, &point, NULL, &s->microbatch, activations, s->t_d_x);
+    check(s, number, "grad_tangent.x", s->t_d_x);
+    memory_free(scratch.logits);
+    memory_free(scratch.t_logits);
+}
+
+static void make_language_head(struct setup *s, const struct json *description) {
+    s->head.kind = HEAD_LANGUAGE_MODELING;
+    s->head.words = fixture_tensor(&s->fixture, NULL, "weight");
+    s->head.final_norm.weight = fixture_tensor(&s->fixture, NULL, "norm.weight");
+    s->head.final_norm.bias = fixture_tensor(&s->fixture, NULL, "norm.bias");
+    s->head.layer_norm_epsilon = (float)json_number(json_get(description, "epsilon"));
+}
+
+static void check_head(void (*make_head)(struct setup *, const struct json *),
+                       void (*check_all)(struct setup *, size_t)) {
     struct json *description = fixture_json("label-smoothing", "reference.json");
     const struct json *smoothing = json_first(json_get(description, "smoothing"));
     struct setup setup;
     setup_open(&setup, description);
+    if (make_head != NULL)
+        make_head(&setup, description);
     for (size_t i = 0; smoothing != NULL; smoothing = json_next(smoothing), ++i) {
         setup.head.label_smoothing = (float)json_number(smoothing);
-        check_passes(&setup, i);
+        check_all(&setup, i);
     }
     setup_close(&setup);
     json_destroy(&description);
 }
 
+static void test_classification_matches_the_reference(void **state) {
+    (void)state;
+    check_head(NULL, check_passes);
+}
+
+static void test_language_modelling_matches_the_reference(void **state) {
+    (void)state;
+    check_head(make_language_head, check_language_passes);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_passes_match_the_reference)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_classification_matches_the_reference),
+        cmocka_unit_test(test_language_modelling_matches_the_reference),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
