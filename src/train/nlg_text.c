@@ -49,9 +49,9 @@ bool nlg_is_space(int32_t c) {
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-static bool is_letter(int32_t c) {
+static bool is_cased(int32_t c) {
     const utf8proc_category_t category = utf8proc_category(c);
-    return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+    return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LT;
 }
 
 void nlg_text_add_lower(struct nlg_text *text, const char *bytes, size_t length) {
@@ -63,7 +63,7 @@ void nlg_text_add_lower(struct nlg_text *text, const char *bytes, size_t length)
         const int32_t c = next(&at, end);
         const char *behind = at;
         if (c == CAPITAL_SIGMA) {
-            const bool goes_on = behind < end && is_letter(next(&behind, end));
+            const bool goes_on = behind < end && is_cased(next(&behind, end));
             nlg_text_add(text, is_inside_word && !goes_on ? FINAL_SIGMA : SIGMA);
         } else if (c == CAPITAL_DOTTED_I) {
             nlg_text_add(text, 'i');
@@ -72,6 +72,6 @@ void nlg_text_add_lower(struct nlg_text *text, const char *bytes, size_t length)
             nlg_text_add(text,
                          c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : utf8proc_tolower(c));
         }
-        is_inside_word = is_letter(c);
+        is_inside_word = is_cased(c);
     }
 }

@@ -36,29 +36,32 @@ enum class {
     COMMA = 031,
     SYMBOL = 032,
     NOTHING = 033, /* dropped */
+    MARK = 034,    /* continues a word, but is no letter */
 };
 
-#define LETTER "([A-Za-z\001\002\026]|&[aeiouAEIOU](acute|grave|uml);)"
+#define LETTER "([A-Za-z\001\002\026\034]|&[aeiouAEIOU](acute|grave|uml);)"
 #define WORD_PART LETTER "(" LETTER "|[0-9\003])*"
 #define WORD WORD_PART "([.!?]" WORD_PART ")*"
 #define APOS "(['\006]|&apos;)"
 #define APOS_LIKE "(['\006\007`]|&apos;)"
-#define NUM "([0-9\003]*([.,][0-9\003]+)+|[0-9\003]+([.:,\026][0-9\003]+)*)"
-#define ALNUM "[A-Za-z0-9\001\002\003\026]"
-#define ALPHA "[A-Za-z\001\002\026]"
+#define NUM "([0-9\003]*([.,:\026][0-9\003]+)+|[0-9\003]+)"
+#define ALNUM "[A-Za-z0-9\001\002\003]"
+#define ALPHA "[A-Za-z\001\002]"
 #define BLANK "[ \t\004\013]"
 #define BLANK_LINE "[ \t\n\004\013]"
 #define ELISION "([dol]" APOS_LIKE ALNUM ")?"
-#define THING ELISION "(" ALNUM "+|[-+]?" NUM ")([-_\005]" ELISION "(" ALNUM "+|" NUM "))*"
+#define THING ELISION ALNUM "+([-_\005]" ELISION ALNUM "+)*"
 #define ACRONYM                                                                                    \
     "([a-z](\\.[a-z])*|(canada|sino|korean|eu|japan|non)-u\\.s|u\\.s\\.-(u\\.k|u\\.s\\.s\\.r))"
-#define HYPHENATED                                                                                 \
-    ALNUM "[A-Za-z0-9\001\002\003.,\026]*(-([A-Za-z0-9\001\002\003\026]+|" ACRONYM "\\.))+"
-#define NAME "[a-z][a-z0-9_:.-]*"
+#define HYPHENATED "[a-z0-9][a-z0-9.,\026]*(-([a-z0-9\026]+|" ACRONYM "\\.))+"
+#define NAME "[A-Za-z][A-Za-z0-9_:.-]*"
+#define SGML                                                                                       \
+    "<([!?][A-Za-z-][^>\n]*|" NAME "( +(" NAME "|" NAME " *= *('[^'\n]*'|\"[^\"\n]*\"|" NAME       \
+    ")))* */?|/" NAME ") *>"
 #define OPENERS                                                                                    \
     "(A|About|According|Additionally|After|An|As|At|But|Earlier|He|Her|Here|However|If|In|It|"     \
     "Last|Many|More|Mr\\.|Ms\\.|Now|Once|One|Other|Our|She|Since|So|Some|Such|That|The|Their|"     \
-    "Then|There|These|They|This|We|When|While|What|Yet|You)"
+    "Then|There|These|They|This|We|When|While|What|Yet|You|" SGML ")"
 
 enum flag {
     AT_WORD = 1,  /* may begin with a letter */
@@ -71,6 +74,7 @@ enum flag {
     BACK_1 = 64,  /* the last characters are read again */
     BACK_2 = 128,
     BACK_3 = 256,
+    VERBATIM = 512, /* nothing is written otherwise */
 };
 
 struct rule {
@@ -79,10 +83,10 @@ struct rule {
 };
 
 static const struct rule RULES[] = {
+    {AT_WORD, "c\\+\\+|[cf]#"},
     {AT_WORD | AT_OTHER | BACK_3, "cannot|'twas"},
     {AT_WORD | AT_OTHER | BACK_2, APOS "tis|gonna|gotta|lemme|gimme|wanna"},
-    {AT_OTHER, "<([!?][a-z-][^>\n]*|" NAME "( +(" NAME "|" NAME " *= *('[^'\n]*'|\"[^\"\n]*\"|" NAME
-               ")))* */?|/" NAME ") *>"},
+    {AT_OTHER, SGML},
     {AT_OTHER, "&(md|mdash|ndash);|\017"},
     {AT_OTHER, "&amp;"},
     {AT_OTHER, "&(ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);"},
@@ -95,14 +99,15 @@ static const struct rule RULES[] = {
     {AT_WORD | CASED | RAW, "[A-HJ-XZn]" APOS_LIKE ALPHA ALPHA "+|" ALPHA
                             "+[aeiouyAEIOUY]" APOS_LIKE "[aeiouA-Z]" ALPHA "*"},
     {AT_WORD | CONTEXT | RAW, "(y" APOS ")" ALPHA},
-    {AT_WORD, "(ftp|svn|svn\\+ssh|https?|mailto)://"
-              "[^ \t\n\"<>|(){}]+[^ \t\n\"'<>|.!?(){},;:&-]"},
-    {AT_ALL | CASED, "([wW]{3}\\.([^] \t\n\"<>|.!?(){},]+\\.)+[a-zA-Z]{2,4}|"
-                     "([^] \t\n\"`'<>|.!?(){},-_$]+\\.)+(com|net|org|edu|COM|NET|ORG|EDU))"
-                     "(/[^ \t\n\"<>|()]+[^ \t\n\"<>|.!?(){},-])?"},
-    {AT_ALL, "(&lt;|<)?[a-zA-Z0-9][^ \t\n\"<>|()\013{}]*@([^ \t\n\"<>|(){}.\013]+\\.)*"
-             "[^] \t\n\"<>|(){}.,;:[\013]+(&gt;|>)?"},
-    {AT_OTHER, "[@#][a-z_][a-z_0-9]*"},
+    {AT_WORD | VERBATIM, "(ftp|svn|svn\\+ssh|https?|mailto)://"
+                         "[^ \t\n\"<>|(){}]+[^ \t\n\"<>|.!?(){},-]"},
+    {AT_ALL | CASED | VERBATIM,
+     "([wW]{3}\\.([^] \t\n\"<>|.!?(){},]+\\.)+[a-zA-Z]{2,4}|"
+     "([^] \t\n\"`'<>|.!?(){},-_$]+\\.)+(com|net|org|edu|COM|NET|ORG|EDU))"
+     "(/[^ \t\n\"<>|()]+[^ \t\n\"<>|.!?(){},-])?"},
+    {AT_ALL | VERBATIM, "(&lt;|<)?[a-z0-9][^ \t\n\"<>|()\013{}]*@([^ \t\n\"<>|(){}.\013]+\\.)*"
+                        "[^ \t\n\"<>|(){}.\013]+(&gt;|>)?"},
+    {AT_OTHER | VERBATIM, "@[a-z_][a-z_0-9]*|#" LETTER "+"},
     {AT_OTHER | CONTEXT, "(" APOS "([msd]|re|ve|ll))[^A-Za-z]"},
     {AT_WORD | CONTEXT, "(n" APOS_LIKE "t)[^A-Za-z]"},
     {AT_DIGIT, "[0-9\003]{1,2}[-/][0-9\003]{1,2}[-/][0-9\003]{2,4}"},
@@ -112,7 +117,7 @@ static const struct rule RULES[] = {
     {AT_OTHER, "\022"},
     {AT_WORD | AT_OTHER, "-(rrb|lrb|rcb|lcb|rsb|lsb)-|c\\.d\\.s|pro-|anti-|s(&|&amp;)p-500|"
                          "s(&|&amp;)ls|cap" APOS "n|c" APOS "est"},
-    {AT_WORD | AT_DIGIT, ALNUM "+(-" ALPHA "+){0,2}(\\\\?/" ALNUM "+(-" ALPHA "+){0,2}){1,2}"},
+    {AT_WORD | AT_DIGIT, "[a-z0-9]+(-[a-z]+){0,2}(\\\\?/[a-z0-9]+(-[a-z]+){0,2}){1,2}"},
     {AT_WORD | AT_OTHER | CASED, "[A-Z]*\\$|#"},
     {AT_OTHER, "\021"},
     {AT_WORD | CONTEXT | CASED | BACK_1,
@@ -124,44 +129,49 @@ static const struct rule RULES[] = {
      "((jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri|ala|ariz|calif|"
      "colo|conn|ct|dak|fla|ga|ind|kans?|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|tenn|va|vt|"
      "wisc?|wyo|inc|cos?|corp|pp?t[ye]s?|ltd|plc|rt|bancorp|dept|bhd|assn|univ|intl|sys|tel|est|"
-     "ext|sq|jr|bros|(ed|ph)\\.d|esq|etc|al|seq|bldg)\\.)([^\n][^\n])?"},
+     "ext|sq|jr|bros|(ed|ph)\\.d|esq|etc|al|seq|bldg)\\.)(..)?"},
     {AT_WORD | CONTEXT | CASED,
      "((Az|AZ|Ark|ARK|Del|DEL|Ill|ILL|La|LA|Mass|MASS|Miss|MISS|Ore|ORE|Pa|PA|Tex|TEX|Wash|WASH)"
-     "\\.)([^\n][^\n])?"},
+     "\\.)(..)?"},
     {AT_WORD, "(mr|mrs|ms|drs?|profs?|sens?|reps?|attys?|lt|col|gen|messrs|govs?|adm|rev|maj|sgt|"
               "cpl|pvt|capt|ste?|ave|pres|lieut|hon|brig|co?mdr|pfc|spc|supts?|det|mt|ft|adj|adv|"
               "asst|assoc|ens|insp|mlle|mme|msgr|sfc|invt|elec|natl|m[ft]g|blvd|rd|vs|v|alex|wm|"
               "jos|cie|a\\.k\\.a|cf|treas|ph|" ACRONYM ")\\."},
-    {AT_OTHER | CONTEXT, "(" APOS "[0-9][0-9])" BLANK_LINE},
+    {AT_WORD | CONTEXT, "(" ACRONYM ")" BLANK_LINE},
+    {AT_OTHER | CONTEXT | RAW, "(" APOS "[0-9][0-9])" BLANK_LINE},
+    {AT_WORD | AT_DIGIT | CONTEXT,
+     "([a-z0-9]+(\\.[a-z0-9]+)*\\.(bat|bmp|bz2|c|class|cgi|cpp|dll|docx?|exe|gif|gz|h|html?|jar|"
+     "java|jpe?g|mov|mp3|pdf|php|pl|png|ppt|ps|py|sql|tar|txt|wav|x|xml|zip))([ "
+     "\t\n\004\013.?!,])"},
     {AT_WORD | AT_OTHER | CONTEXT, "(" WORD "\\.)[,;:\031]"},
     {AT_DIGIT | AT_OTHER,
      "(\\([0-9]{2,3}\\)[ \013]?|(\\+\\+?)?([0-9]{2,4}[- \013])?[0-9]{2,4}[- \013])"
      "[0-9]{3,4}[- "
      "\013]?[0-9]{3,5}|((\\+\\+?)?[0-9]{2,4}\\.)?[0-9]{2,4}\\.[0-9]{3,4}\\.[0-9]{3,5}"},
     {AT_OTHER, "&nbsp;"},
-    {AT_OTHER, "\"|&quot;|[`'\006\007]'"},
+    {AT_OTHER, "\"|&quot;"},
     {AT_OTHER, "<|&lt;|>|&gt;"},
-    {AT_OTHER | CONTEXT, "([<>]?[:;=][-o*']?[]()dp{@|[])[^A-Za-z0-9]"},
+    {AT_OTHER | CONTEXT | CASED, "([<>]?[:;=][-o*']?[]()DPdpO\\{@|[])[^A-Za-z0-9]"},
     {AT_OTHER, "[x^=~<>]\\.[x^=~<>]|[-x^=~<>']_[-x^=~<>']|\\([-x^=~<>'][_.]?[-x^=~<>']\\)|"
                "\\([x^=~<>']-[x^=~<>'`]\\)"},
     {AT_OTHER, "[]{}()[]"},
     {AT_OTHER, "-+"},
-    {AT_OTHER, "\\.\\.\\.*|\020|\\.[ \013](\\.[ \013])+\\."},
+    {AT_OTHER, "\\.{3,5}|\020|(\\.[ \013]){2,4}\\."},
     {AT_OTHER, "@+|#+|_+"},
     {AT_OTHER, "\\*+|(\\\\\\*){1,3}"},
     {AT_OTHER, "[,;:\031]"},
     {AT_OTHER, "[?!]+"},
     {AT_OTHER, "[.\030/=]"},
-    {AT_WORD | AT_DIGIT | CONTEXT, "(" HYPHENATED ")[^A-Za-z0-9.+]"},
+    {AT_WORD | AT_DIGIT, HYPHENATED},
     {AT_WORD | AT_DIGIT | CONTEXT, "(" HYPHENATED "\\.)[,;:\031]"},
     {AT_ALL | CONTEXT, "(" THING "\\.)[,;:\031]"},
     {AT_ALL, THING},
     {AT_WORD | CONTEXT | CASED, "([A-Z]+(([+&]|&amp;)[A-Z]+)+\\.)[,;:\031]"},
     {AT_WORD | CASED, "[A-Z]+(([+&]|&amp;)[A-Z]+)+"},
-    {AT_OTHER | CONTEXT, "(['\006\007`])[A-Za-z][^ \t\n\004\013]"},
+    {AT_OTHER | CONTEXT, "(')[A-Za-z][^ \t\n\004\013]"},
     {AT_OTHER, APOS "([msd]|re|ve|ll)"},
     {AT_WORD, "n" APOS_LIKE "t"},
-    {AT_OTHER, APOS "|[`\006\007\016]{1,2}"},
+    {AT_OTHER, APOS "|''|[`\006\007\016]{1,2}"},
     {AT_OTHER, "<<|>>"},
     {AT_OTHER, "[+%&~^|\\\032\023\024\025]"},
 };
@@ -186,13 +196,13 @@ static const struct range RANGES[] = {
     {0xA0, 0xA0, NBSP},
     {0xA1, 0xA1, FULL_STOP},
     {0xA2, 0xA5, CURRENCY},
-    {0xA7, 0xA9, SYMBOL},
+    {0xA6, 0xA9, SYMBOL},
     {0xAB, 0xAB, QUOTE},
     {0xAC, 0xAC, SYMBOL},
     {0xAD, 0xAD, SOFT_HYPHEN},
     {0xAE, 0xB1, SYMBOL},
     {0xB2, 0xB3, SUPERSCRIPT},
-    {0xB4, 0xB4, APOSTROPHE},
+    {0xB4, 0xB4, SYMBOL},
     {0xB6, 0xB8, SYMBOL},
     {0xB9, 0xB9, SUPERSCRIPT},
     {0xBB, 0xBB, QUOTE},
@@ -253,9 +263,10 @@ static char class_of(int32_t c) {
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LM:
     case UTF8PROC_CATEGORY_LO:
+        return LOWER;
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
-        return LOWER;
+        return MARK;
     case UTF8PROC_CATEGORY_ND:
         return DIGIT;
     default:
@@ -452,9 +463,8 @@ static void add_string(struct nlg_text *text, const char *string) {
 /* Tokens written as something else as a whole: NULL if this is none. */
 static const char *written_whole(const char *lower, size_t length) {
     static const char *const WHOLE[][2] = {
-        {"&lt;", "<"},  {"&gt;", ">"},     {"&quot;", "''"},  {"&apos;", "'"},
-        {"&md;", "--"}, {"&mdash;", "--"}, {"&ndash;", "--"}, {"---", "--"},
-        {"----", "--"}, {"`'", "''"},      {"&nbsp;", ""},
+        {"&lt;", "<"},     {"&gt;", ">"},     {"&quot;", "''"}, {"&apos;", "'"}, {"&md;", "--"},
+        {"&mdash;", "--"}, {"&ndash;", "--"}, {"---", "--"},    {"----", "--"},  {"&nbsp;", ""},
     };
     for (size_t i = 0; i < sizeof WHOLE / sizeof WHOLE[0]; ++i)
         if (strlen(WHOLE[i][0]) == length && memcmp(WHOLE[i][0], lower, length) == 0)
@@ -465,7 +475,8 @@ static const char *written_whole(const char *lower, size_t length) {
 }
 
 static void write_token(struct nlg_text *token, const struct scan *scan, size_t at, size_t length,
-                        bool is_raw) {
+                        unsigned flags) {
+    const bool is_raw = (flags & (RAW | VERBATIM)) != 0;
     const char *lower = scan->lower + at;
     const char *whole = written_whole(lower, length);
     if (whole != NULL) {
@@ -474,12 +485,15 @@ static void write_token(struct nlg_text *token, const struct scan *scan, size_t 
     }
     for (size_t i = 0; i < length; ++i) {
         const char *other =
-            written(scan->cased[at + i], scan->characters[at + i], is_raw, length == 1);
+            (flags & VERBATIM) != 0
+                ? NULL
+                : written(scan->cased[at + i], scan->characters[at + i], is_raw, length == 1);
         if (other != NULL)
             add_string(token, other);
         else
             nlg_text_add(token, scan->characters[at + i]);
-        if (lower[i] == '&' && length - i >= 5 && memcmp(lower + i, "&amp;", 5) == 0)
+        if ((flags & VERBATIM) == 0 && lower[i] == '&' && length - i >= 5 &&
+            memcmp(lower + i, "&amp;", 5) == 0)
             i += 4;
     }
 }
@@ -528,7 +542,7 @@ char *nlg_treebank_tokenize(const struct nlg_treebank *treebank, const char *tex
         unsigned flags;
         length = match(treebank->rules, &scan, at, &flags);
         nlg_text_clear(&token);
-        write_token(&token, &scan, at, length, (flags & RAW) != 0);
+        write_token(&token, &scan, at, length, flags);
         if (is_dropped(token.bytes))
             continue;
         if (out.length > 0)
