@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "base/report.h"
-#include "train/nlg_text.h"
+#include "io/nlg_text.h"
 
 #include <stdbool.h>
 #include <string.h>

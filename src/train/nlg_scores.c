@@ -133,8 +133,9 @@ static double smoothed_bleu(const struct matches *matches) {
 static double nist(const struct matches *matches) {
     double sum = 0;
     for (size_t n = 0; n < NIST_ORDER; ++n) {
-        const double grams = matches->num_grams[n];
-        sum += matches->information[n] / (grams != 0 ? grams : 1);
+        if (matches->num_grams[n] == 0)
+            return 0;
+        sum += matches->information[n] / matches->num_grams[n];
     }
     const double ratio = matches->words / matches->mean_words;
     if (ratio >= 1)

@@ -2,7 +2,7 @@
 #include "train/nlg_tokens.h"
 
 #include "base/memory.h"
-#include "train/nlg_text.h"
+#include "io/nlg_text.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -37,13 +37,13 @@ static void replace(struct nlg_text *text, const char *from, const char *to) {
     text->length = strlen(text->bytes);
 }
 
-/* Text with all white space but the line feed as a space, with a space at both ends. */
+/* Text with all white space as a space, with a space at both ends. */
 static struct nlg_text padded(const char *bytes) {
     struct nlg_text text = {0};
     nlg_text_add(&text, ' ');
     for (const char *at = bytes; *at != '\0';) {
         const int32_t c = nlg_next_code_point(&at);
-        nlg_text_add(&text, c != '\n' && nlg_is_space(c) ? ' ' : c);
+        nlg_text_add(&text, nlg_is_space(c) ? ' ' : c);
     }
     nlg_text_add(&text, ' ');
     return text;
@@ -97,7 +97,7 @@ static void separate_punctuation(struct nlg_text *text) {
 /* The words between spaces, in lower case; frees the text. */
 static char *lower_words(struct nlg_text *text) {
     struct nlg_text out = {0};
-    nlg_text_reserve(&out, 0);
+    nlg_text_cut(&out, 0);
     char *rest = NULL;
     for (char *word = strtok_r(text->bytes, " ", &rest); word != NULL;
          word = strtok_r(NULL, " ", &rest)) {
@@ -112,8 +112,6 @@ static char *lower_words(struct nlg_text *text) {
 char *nlg_tokenize_mteval(const char *bytes) {
     struct nlg_text text = padded(bytes);
     replace(&text, "<skipped>", "");
-    replace(&text, "-\n", "");
-    replace(&text, "\n", " ");
     replace(&text, "&quot;", "\"");
     replace(&text, "&amp;", "&");
     replace(&text, "&lt;", "<");
@@ -128,7 +126,7 @@ char *nlg_tokenize_mteval(const char *bytes) {
 char *nlg_tokenize_words(const char *bytes) {
     struct nlg_text lower = {0}, text = {0};
     nlg_text_add_lower(&lower, bytes, strlen(bytes));
-    nlg_text_reserve(&text, 0);
+    nlg_text_cut(&text, 0);
     for (const char *at = lower.bytes; *at != '\0';) {
         const int32_t c = nlg_next_code_point(&at);
         const utf8proc_category_t category = utf8proc_category(c);

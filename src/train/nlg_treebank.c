@@ -6,7 +6,7 @@
  * character: ASCII as it is, every other character as the class it belongs to. */
 #include "base/memory.h"
 #include "base/report.h"
-#include "train/nlg_text.h"
+#include "io/nlg_text.h"
 #include "train/nlg_tokens.h"
 
 #include <regex.h>
@@ -537,11 +537,11 @@ char *nlg_treebank_tokenize(const struct nlg_treebank *treebank, const char *tex
                             const char *next) {
     struct scan scan = scan_create(text, next);
     struct nlg_text out = {0}, token = {0};
-    nlg_text_reserve(&out, 0);
+    nlg_text_cut(&out, 0);
     for (size_t at = 0, length; at<scan.length; at += length> 0 ? length : 1) {
         unsigned flags;
         length = match(treebank->rules, &scan, at, &flags);
-        nlg_text_clear(&token);
+        nlg_text_cut(&token, 0);
         write_token(&token, &scan, at, length, flags);
         if (is_dropped(token.bytes))
             continue;

@@ -1,4 +1,4 @@
-#include "train/nlg_text.h"
+#include "io/nlg_text.h"
 
 #include "base/memory.h"
 
@@ -12,10 +12,10 @@ void nlg_text_reserve(struct nlg_text *text, size_t more) {
     text->bytes = memory_resize(text->bytes, text->capacity, 1, "text to be scored");
 }
 
-void nlg_text_clear(struct nlg_text *text) {
+void nlg_text_cut(struct nlg_text *text, size_t length) {
     nlg_text_reserve(text, 0);
-    text->length = 0;
-    text->bytes[0] = '\0';
+    text->length = length;
+    text->bytes[length] = '\0';
 }
 
 void nlg_text_add_byte(struct nlg_text *text, char byte) {

@@ -1,7 +1,7 @@
 /* A growing UTF-8 text, its code points and its lower case: what the tokenizers of generated text
  * are written with. */
-#ifndef AUTOLORA_TRAIN_NLG_TEXT_H
-#define AUTOLORA_TRAIN_NLG_TEXT_H
+#ifndef AUTOLORA_IO_NLG_TEXT_H
+#define AUTOLORA_IO_NLG_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@ struct nlg_text { /* zeroed: empty; free `bytes` with memory_free */
 };
 
 void nlg_text_reserve(struct nlg_text *text, size_t more);
-void nlg_text_clear(struct nlg_text *text);
+void nlg_text_cut(struct nlg_text *text, size_t length); /* to what is not longer */
 void nlg_text_add_byte(struct nlg_text *text, char byte);
 void nlg_text_add(struct nlg_text *text, int32_t code_point);
 /* The lower case of bytes [length], Sigma at the end of a word and dotted I included. */
