@@ -102,8 +102,8 @@ static const struct rule RULES[] = {
     {AT_WORD | VERBATIM, "(ftp|svn|svn\\+ssh|https?|mailto)://"
                          "[^ \t\n\"<>|(){}]+[^ \t\n\"<>|.!?(){},-]"},
     {AT_ALL | CASED | VERBATIM,
-     "([wW]{3}\\.([^] \t\n\"<>|.!?(){},]+\\.)+[a-zA-Z]{2,4}|"
-     "([^] \t\n\"`'<>|.!?(){},-_$]+\\.)+(com|net|org|edu|COM|NET|ORG|EDU))"
+     "([wW]{3}\\.([^] \t\n\004\013\"<>|.!?(){},]+\\.)+[a-zA-Z]{2,4}|"
+     "([^] \t\n\004\013\"`'<>|.!?(){},-_$]+\\.)+(com|net|org|edu|COM|NET|ORG|EDU))"
      "(/[^ \t\n\"<>|()]+[^ \t\n\"<>|.!?(){},-])?"},
     {AT_ALL | VERBATIM, "(&lt;|<)?[a-z0-9][^ \t\n\"<>|()\013{}]*@([^ \t\n\"<>|(){}.\013]+\\.)*"
                         "[^ \t\n\"<>|(){}.\013]+(&gt;|>)?"},
@@ -120,10 +120,8 @@ static const struct rule RULES[] = {
     {AT_WORD | AT_DIGIT, "[a-z0-9]+(-[a-z]+){0,2}(\\\\?/[a-z0-9]+(-[a-z]+){0,2}){1,2}"},
     {AT_WORD | AT_OTHER | CASED, "[A-Z]*\\$|#"},
     {AT_OTHER, "\021"},
-    {AT_WORD | CONTEXT | CASED | BACK_1,
-     "([A-Za-z]\\.)" BLANK_LINE "+" OPENERS "(" BLANK_LINE "|[?!])"},
-    {AT_WORD | CONTEXT | CASED,
-     "([A-Za-z](\\.[A-Za-z])+\\.)" BLANK_LINE "+" OPENERS "(" BLANK_LINE "|[?!])"},
+    {AT_WORD | CONTEXT | CASED | BACK_1, "([A-Za-z]\\.)" BLANK_LINE "+" OPENERS BLANK_LINE},
+    {AT_WORD | CONTEXT | CASED, "([A-Za-z](\\.[A-Za-z])+\\.)" BLANK_LINE "+" OPENERS BLANK_LINE},
     {AT_WORD | CONTEXT, "((ca|figs?|prop|nos?|arts?|bldg|pp|op)\\.)" BLANK_LINE "?[0-9\003]"},
     {AT_WORD | CONTEXT,
      "((jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri|ala|ariz|calif|"
@@ -328,20 +326,41 @@ static bool is_ascii_letter(char c) {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-/* Most tokens: ASCII letters before a space or a final mark before a space. 0 if it is not one. */
+static bool is_ascii_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+static bool ends_token(char c) {
+    return c == ' ' || c == '\n' || c == '\0';
+}
+
+static bool is_split_word(const char *text, size_t length) {
+    static const char *const SPLIT[] = {"cannot", "gonna", "gotta", "lemme", "gimme", "wanna"};
+    for (size_t i = 0; i < sizeof SPLIT / sizeof SPLIT[0]; ++i)
+        if (length == strlen(SPLIT[i]) && memcmp(text, SPLIT[i], length) == 0)
+            return true;
+    return false;
+}
+
+/* Most tokens need no rules: ASCII letters, digits or one mark before a space. 0 if it is none of
+ * these, or might be one of the tokens with a space inside. */
 static size_t match_plain(const struct scan *scan, size_t at) {
     const char *text = scan->lower + at;
     size_t length = 0;
     while (is_ascii_letter(text[length]))
         ++length;
-    const char next = text[length];
-    if (length == 0 || (next != ' ' && next != '\n' && next != '\0'))
+    if (length > 0)
+        return ends_token(text[length]) && !is_split_word(text, length) ? length : 0;
+    while (is_ascii_digit(text[length]))
+        ++length;
+    const bool is_number = length > 0;
+    if (!is_number)
+        length = text[0] == CURRENCY || strchr(".,:;!?\"'`()[]{}-&*/%", text[0]) != NULL;
+    if (length == 0 || !ends_token(text[length]))
         return 0;
-    static const char *const SPLIT[] = {"cannot", "gonna", "gotta", "lemme", "gimme", "wanna"};
-    for (size_t i = 0; i < sizeof SPLIT / sizeof SPLIT[0]; ++i)
-        if (length == strlen(SPLIT[i]) && memcmp(text, SPLIT[i], length) == 0)
-            return 0;
-    return length;
+    const char behind = text[length] == ' ' ? text[length + 1] : 'a';
+    const bool has_space = is_number ? is_ascii_digit(behind) : text[0] == '.' && behind == '.';
+    return has_space ? 0 : length;
 }
 
 static unsigned first_kind(char c) {
