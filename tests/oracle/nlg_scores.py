@@ -100,7 +100,7 @@ AWKWARD = [
     "1.5 2,5 3. .4 5,a a,5 6-7 a-b -8 9- 10-", "3 1/2 cups; 1-1/2, ½ or 12/5/2010 at 3:30pm", "x_y {z} [w] ~ ^ | \\ / @ # %",
     "don't can't won’t they've I'll he's rock'n'roll 'tis 'twas 'em y'all O'Malley's boys'", "gonna gotta cannot wanna",
     "U.S. The U.K. e.g. i.e. a.m. Mr. Dr. St. Inc. no. 5 No. Plan b. The end", "http://a.b/c?d=e. www.foo.com a@b.com",
-    "“Quoted” ‘text’ «guillemets» – dashes — and… dots.... -- ---", "Σίσυφος ΣΑΣ İstanbul ǅ ﬁ ÀÉÎ straße",
+    "“Quoted” ‘text’ «guillemets» – dashes — and… dots.... -- ---", "Σίσυφος Σ ΣΑΣ İstanbul ǅ ﬁ ÀÉÎ straße",
     "中文 日本語。 한국어 עברית العربية हिन्दी", "😀 ★★★ → ² ₂ © ™ £5 ¢ ¥ €", "no\u00a0break thin\u2009space soft\u00adhyphen",
     "e\u0301 combining n\u0303", "The price is £20.The food is good!Go", ":) :-( ;D (a) [b] <c>", "(020) 7946 0958 or 555-1234",
     "family - friendly , 5 - star . £ 20 - 25 ' s", "What?! No!! *** --- === ____ ...... . . . .",
@@ -127,6 +127,8 @@ def cases():
     table["repeated_words"] = (["the the the the the the the", "the cat the cat the cat on a mat"],
                                [["The cat is on the mat.", "There is a cat on the mat."], ["the cat the cat on a mat"]])
     table["short_texts"] = (["a", "b c d", "e"], [["a", "x y"], ["b c d e"], ["f"]])
+    table["closest_lengths_tie"] = (["the cat sat on the mat", "a dog runs"], [["the cat sat on the mat today yesterday",
+                                                                              "cat sat on mat"], ["a dog", "a dog runs now"]])
     table["nothing_in_common"] = (["one two three four five six"], [["seven eight nine ten eleven", "twelve"]])
     table["awkward"] = (AWKWARD[2:], [[AWKWARD[i], AWKWARD[i - 1] or "x"] for i in range(2, len(AWKWARD))])
     return table

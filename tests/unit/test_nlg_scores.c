@@ -261,9 +261,10 @@ static void files_have_the_layout_of_e2e_metrics(void **state) {
     (void)state;
     char *path = file_join(folder, "file");
     struct problem problem = {0};
-    const char *const hypotheses[] = {" one\ntwo ", "", "caf\xC3\xA9\xE2\x80\xA8x\xFF"};
+    const char *const hypotheses[] = {" one\ntwo ", "",
+                                      "caf\xC3\xA9\xE2\x80\xA8x\xE2\x80\xA9y\xFF"};
     assert_true(nlg_write_hypotheses(path, hypotheses, 3, &problem));
-    check_file(path, "one two\n\ncaf\xC3\xA9 x\xEF\xBF\xBD\n");
+    check_file(path, "one two\n\ncaf\xC3\xA9 x y\xEF\xBF\xBD\n");
     const char *const references[] = {"a", " ", "b\r\nc", "d"};
     const size_t offsets[] = {0, 3, 4};
     assert_true(nlg_write_references(path, references, offsets, 2, &problem));
