@@ -7,16 +7,19 @@
  * Pure functions. Texts are UTF-8 without '\0', line feeds count as spaces. The references of
  * hypothesis i are references[offsets[i]] .. references[offsets[i+1]-1], at least one.
  *
- * Unusual input: an empty text is one empty token for BLEU, NIST and ROUGE-L, as in those scorers,
- * and has no n-grams for CIDEr. A single hypothesis has CIDEr 0, since every term then occurs in
- * all documents. No hypotheses at all: all scores 0. */
+ * Unusual input, as those scorers have it: an empty text is one empty token for BLEU, NIST and
+ * ROUGE-L and has no n-grams for CIDEr. BLEU and NIST count words - n + 1 n-grams also in texts
+ * shorter than n, hence BLEU can pass 1 where such texts abound; NIST is 0 where a count is 0. A
+ * single hypothesis has CIDEr 0, since every term then occurs in all documents. No hypotheses at
+ * all: all scores 0.
+ */
 #ifndef AUTOLORA_TRAIN_NLG_SCORES_H
 #define AUTOLORA_TRAIN_NLG_SCORES_H
 
 #include <stddef.h>
 
 struct nlg_scores {
-    double bleu;    /* [0, 1]: 4-grams, the reference closest in length, lower case */
+    double bleu;    /* 1 is best: 4-grams, the reference closest in length, lower case */
     double nist;    /* 5-grams, information from all references */
     double rouge_l; /* [0, 1]: mean over hypotheses, beta 1.2, best precision and best recall */
     double cider;   /* [0, 10]: CIDEr-D, sigma 6 */

@@ -18,8 +18,9 @@ char *nlg_tokenize_words(const char *text);
  * ("25 L." before "The"): `next` is the text behind this one, NULL for the last.
  * Spaces inside a token ("1 1/2", telephone numbers) are U+00A0. For texts up to some thousand
  * characters: the time can grow with the square of a run without spaces.
- * Known to differ: Windows-1252 code points taken for characters, beyond quotes, dashes and the
- * ellipsis; rare marks beyond ASCII, which are kept or dropped by their Unicode category. */
+ * Known to differ: words that begin with a soft hyphen, a capital Sigma before a digit, letters and
+ * marks that Unicode has only got since, rare marks beyond ASCII, Windows-1252 code points taken
+ * for characters beyond quotes, dashes and the ellipsis. */
 struct nlg_treebank; /* the compiled rules */
 struct nlg_treebank *nlg_treebank_create(void);
 void nlg_treebank_destroy(struct nlg_treebank **treebank);
