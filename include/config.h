@@ -23,7 +23,7 @@ struct model_options {
 
 struct task_options {
     int kind;   /* enum task_kind, io/dataset.h */
-    char *name; /* "cola", "ner", "e2e", "webnlg" */
+    char *name; /* one of io/glue.h, "ner", "e2e", "webnlg" */
     char *data_dir;
     char *train_file, *dev_file, *test_file; /* within data_dir; "": the task's usual names */
     size_t max_length;

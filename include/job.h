@@ -27,10 +27,12 @@ struct job {
     char *input_text; /* effective input, JSON */
     char *output_dir;
     struct architecture architecture;
+    const struct glue_task *glue; /* NULL: the task is none of GLUE's */
     struct label_set labels;
     struct dataset train, dev, test; /* train: with the user's own D_val, where given, at its end */
+    struct dataset other_dev;        /* MNLI's mismatched */
     struct lm_references dev_references, test_references; /* language modelling */
-    bool has_test;
+    bool has_test, has_other_dev;
     size_t num_own_validation;
     struct weights *weights;
     size_t *stage_offsets;   /* [stages + 1] */
@@ -51,6 +53,9 @@ bool job_open(struct job *job, MPI_Comm world, const char *input_path, const cha
 bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
                        enum job_purpose purpose, struct label_set *labels, struct problem *problem);
 void job_close(struct job *job);
+
+/* What results call the development set: "dev", of MNLI "dev_matched". */
+const char *job_dev_name(const struct job *job);
 
 /* What both phases and an evaluation are given, without trace and progress. Borrows from the job.
  */

@@ -31,7 +31,8 @@ struct json *results_provenance(const struct job *job);
 char *results_text(const struct run_results *results);
 
 /* The metrics of the splits that were evaluated, as result.json has them; json_destroy. */
-struct json *results_metrics(const struct evaluation *dev, const struct evaluation *test);
+struct json *results_metrics(const struct job *job, const struct evaluation *dev,
+                             const struct evaluation *other_dev, const struct evaluation *test);
 
 /* The header of a run: model, data, decomposition. */
 void results_print_header(const struct job *job);

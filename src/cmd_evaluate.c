@@ -42,15 +42,17 @@ static void evaluate(const struct saved_run *run, const struct arguments *argume
     const struct trainer trainer = job_trainer(&run->job);
     struct pipeline *pipeline = trainer_pipeline(&trainer, run->stage, false);
     const struct point point = {run->factors, NULL};
-    struct evaluation dev = {0}, test = {0};
+    struct evaluation dev = {0}, other_dev = {0}, test = {0};
     if (wants(arguments, "dev"))
         dev = evaluate_dataset(&trainer, pipeline, &point, trainer.dev);
+    if (trainer.other_dev != NULL && wants(arguments, "dev"))
+        other_dev = evaluate_dataset(&trainer, pipeline, &point, trainer.other_dev);
     if (trainer.test != NULL && wants(arguments, "test"))
         test = evaluate_dataset(&trainer, pipeline, &point, trainer.test);
     pipeline_destroy(&pipeline);
     if (run->job.comm.mpi_rank != 0)
         return;
-    struct json *metrics = results_metrics(&dev, &test);
+    struct json *metrics = results_metrics(&run->job, &dev, &other_dev, &test);
     char *text = json_print(metrics, true);
     printf("%s\n", text);
     memory_free(text);

@@ -13,13 +13,8 @@ static const char *const TASK_KINDS[] = {
     [TASK_TOKEN_CLASSIFICATION] = "token_classification",
     [TASK_LANGUAGE_MODELING] = "language_modeling",
 };
-static const char *const TASK_NAMES[] = {"cola", "ner", "e2e", "webnlg"};
-static const enum task_kind KINDS_OF_TASKS[] = {
-    TASK_SEQUENCE_CLASSIFICATION,
-    TASK_TOKEN_CLASSIFICATION,
-    TASK_LANGUAGE_MODELING,
-    TASK_LANGUAGE_MODELING,
-};
+static const char *const TASK_NAMES[] = {"cola", "sst2", "mrpc", "rte", "stsb", "qnli",
+                                         "qqp",  "mnli", "wnli", "ner", "e2e",  "webnlg"};
 static const char *const METHODS[] = {
     [METHOD_AUTOLORA] = "autolora",
     [METHOD_LORA] = "lora",
@@ -104,17 +99,19 @@ static const struct config_key KEYS[] = {
            HELP("dropout rate of attention probabilities in training; -1: as the model's config.json says")),
 
     CHOICE("task.kind", task.kind, .derived_text = "from task.name", ONE_OF(TASK_KINDS),
-           HELP("what is predicted: cola is a sequence classification, ner a token classification, "
-                "e2e and webnlg are language modelling")),
+           HELP("what is predicted: GLUE's tasks are sequence classifications (stsb a regression), ner a token "
+                "classification, e2e and webnlg are language modelling")),
     STRING("task.name", task.name, ONE_OF(TASK_NAMES),
-           HELP("cola: GLUE's CoLA file format, Matthews correlation; "
-                "ner: two-column CoNLL files, F1 score of entities; "
+           HELP("GLUE's tasks in their original files; score: cola Matthews correlation; sst2, rte, qnli, mnli, "
+                "wnli accuracy; mrpc, qqp the mean of accuracy and F1; stsb the mean of Pearson's and Spearman's "
+                "correlation; ner: CoNLL files, F1 score of entities; "
                 "e2e: a context, two vertical bars and its completion a line; webnlg: WebNLG 2017's JSON")),
     STRING("task.data_dir", task.data_dir, NOT_EMPTY, HELP("directory of the data files")),
     STRING("task.train_file", task.train_file, DEFAULT("\"\""),
            HELP("training file in task.data_dir; \"\": the task's usual name")),
     STRING("task.dev_file", task.dev_file, DEFAULT("\"\""),
-           HELP("development file in task.data_dir, used to evaluate only; \"\": the task's usual name")),
+           HELP("development file in task.data_dir, used to evaluate only; \"\": the task's usual name "
+                "(mnli: dev_matched.tsv and dev_mismatched.tsv)")),
     STRING("task.test_file", task.test_file, DEFAULT("\"\""),
            HELP("test file in task.data_dir; \"\": the task's usual name")),
     INTEGER("task.max_length", task.max_length, DEFAULT("128"), FROM_TO(3, 65536),
@@ -312,10 +309,9 @@ void config_key_print_range(const struct config_key *key, FILE *stream) {
 }
 
 enum task_kind config_task_kind(const char *task_name) {
-    size_t i = 0;
-    while (strcmp(TASK_NAMES[i], task_name) != 0)
-        ++i;
-    return KINDS_OF_TASKS[i];
+    if (glue_find(task_name) != NULL)
+        return TASK_SEQUENCE_CLASSIFICATION;
+    return strcmp(task_name, "ner") == 0 ? TASK_TOKEN_CLASSIFICATION : TASK_LANGUAGE_MODELING;
 }
 
 void config_number_text(double value, char *text) {

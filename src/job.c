@@ -33,6 +33,7 @@ static bool read_input(struct job *job, const char *path, const char *const *ove
     memory_free(text);
     if (!comm_agree(&job->comm, problem))
         return false;
+    job->glue = glue_find(job->config.task.name);
     job->input_text = config_print(&job->config);
     job->output_dir = *job->config.run.output_dir != '\0'
                           ? memory_copy_string(job->config.run.output_dir)
@@ -65,6 +66,7 @@ static bool read_split(const struct job *job, const struct tokenizer *tokenizer,
     const bool is_webnlg = strcmp(job->config.task.name, "webnlg") == 0;
     const struct dataset_options options = {
         .kind = (enum task_kind)job->config.task.kind,
+        .glue = job->glue,
         .completion_format = is_webnlg ? COMPLETION_WEBNLG : COMPLETION_LINES,
         .references = references,
         .path = path,
@@ -77,7 +79,7 @@ static bool read_split(const struct job *job, const struct tokenizer *tokenizer,
     return is_good;
 }
 
-/* CoLA's public test file has no labels, so a test split is read for it only where one is named. */
+/* GLUE's public test files have no labels, so a test split is read only where one is named. */
 static bool read_test(struct job *job, const struct tokenizer *tokenizer, struct problem *problem) {
     static const char *const names[] = {"test.tsv", "test.txt", "test.conll", "test.json", NULL};
     const struct task_options *task = &job->config.task;
@@ -90,6 +92,22 @@ static bool read_test(struct job *job, const struct tokenizer *tokenizer, struct
     }
     return read_split(job, tokenizer, path, 0, false, &job->labels, &job->test,
                       &job->test_references, problem);
+}
+
+/* Both development sets of MNLI, unless one is named. */
+static bool read_dev(struct job *job, const struct tokenizer *tokenizer, struct problem *problem) {
+    static const char *const names[] = {"dev.tsv",   "devel.tsv", "valid.tsv", "valid.txt",
+                                        "dev.conll", "dev.json",  NULL};
+    const struct task_options *task = &job->config.task;
+    const bool is_named = *task->dev_file != '\0';
+    const char *file = job->glue != NULL && !is_named ? job->glue->dev_file : task->dev_file;
+    if (!read_split(job, tokenizer, task_file(task, file, names), task->limit_dev, false,
+                    &job->labels, &job->dev, &job->dev_references, problem))
+        return false;
+    job->has_other_dev = job->glue != NULL && job->glue->other_dev_file != NULL && !is_named;
+    return !job->has_other_dev ||
+           read_split(job, tokenizer, task_file(task, job->glue->other_dev_file, names),
+                      task->limit_dev, false, &job->labels, &job->other_dev, NULL, problem);
 }
 
 static bool read_own_validation(struct job *job, const struct tokenizer *tokenizer,
@@ -111,8 +129,6 @@ static bool read_own_validation(struct job *job, const struct tokenizer *tokeniz
 static bool read_data(struct job *job, struct problem *problem) {
     static const char *const train_names[] = {"train.tsv", "train.txt", "train.conll", "train.json",
                                               NULL};
-    static const char *const dev_names[] = {"dev.tsv",   "devel.tsv", "valid.tsv", "valid.txt",
-                                            "dev.conll", "dev.json",  NULL};
     const struct task_options *task = &job->config.task;
     struct tokenizer *tokenizer = tokenizer_create(job->config.model.path, problem);
     if (tokenizer == NULL)
@@ -123,19 +139,15 @@ static bool read_data(struct job *job, struct problem *problem) {
             problem_set(problem, EXIT_DATA, "%s: the tokenizer has %zu pieces, the model only %zu",
                         job->config.model.path, tokenizer_vocabulary_size(tokenizer),
                         job->architecture.vocabulary_size);
-    if (task->kind == TASK_SEQUENCE_CLASSIFICATION && job->purpose == JOB_TRAIN) {
-        label_set_add(&job->labels, "0");
-        label_set_add(&job->labels, "1");
-    }
+    if (job->glue != NULL && job->purpose == JOB_TRAIN)
+        label_set_add_glue(&job->labels, job->glue);
     if (job->purpose == JOB_TRAIN) {
         is_good = is_good &&
                   read_split(job, tokenizer, task_file(task, task->train_file, train_names),
                              task->limit_train, true, &job->labels, &job->train, NULL, problem);
         is_good = is_good && read_own_validation(job, tokenizer, problem);
     }
-    is_good = is_good && read_split(job, tokenizer, task_file(task, task->dev_file, dev_names),
-                                    task->limit_dev, false, &job->labels, &job->dev,
-                                    &job->dev_references, problem);
+    is_good = is_good && read_dev(job, tokenizer, problem);
     is_good = is_good && read_test(job, tokenizer, problem);
     tokenizer_destroy(&tokenizer);
     return is_good;
@@ -167,10 +179,13 @@ static bool check_token_types(const struct job *job, const struct dataset *datas
 
 static void share_splits(struct job *job) {
     comm_broadcast(&job->comm, 0, &job->has_test, sizeof job->has_test);
+    comm_broadcast(&job->comm, 0, &job->has_other_dev, sizeof job->has_other_dev);
     comm_broadcast(&job->comm, 0, &job->num_own_validation, sizeof job->num_own_validation);
     if (job->purpose == JOB_TRAIN)
         dataset_broadcast(&job->comm, &job->train);
     dataset_broadcast(&job->comm, &job->dev);
+    if (job->has_other_dev)
+        dataset_broadcast(&job->comm, &job->other_dev);
     lm_references_broadcast(&job->comm, &job->dev_references);
     if (job->has_test) {
         dataset_broadcast(&job->comm, &job->test);
@@ -331,6 +346,7 @@ void job_close(struct job *job) {
     weights_close(&job->weights);
     dataset_free(&job->train);
     dataset_free(&job->dev);
+    dataset_free(&job->other_dev);
     dataset_free(&job->test);
     lm_references_free(&job->dev_references);
     lm_references_free(&job->test_references);
@@ -343,6 +359,10 @@ void job_close(struct job *job) {
     memory_free(job->input_text);
     memory_free(job->output_dir);
     config_free(&job->config);
+}
+
+const char *job_dev_name(const struct job *job) {
+    return job->glue != NULL ? job->glue->dev_split : "dev";
 }
 
 /* A token id is trusted from here on. */
@@ -371,6 +391,8 @@ struct trainer job_trainer(const struct job *job) {
         .train = &job->train,
         .num_own_validation = job->num_own_validation,
         .dev = &job->dev,
+        .other_dev = job->has_other_dev ? &job->other_dev : NULL,
+        .glue = job->glue,
         .test = job->has_test ? &job->test : NULL,
         .labels = &job->labels,
         .trace_every = job->config.output.trace_every,
@@ -404,6 +426,7 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
                 .num_components = request->num_components,
             },
         .head_kind = head_kind_of((enum task_kind)job->config.task.kind),
+        .is_regression = job->glue != NULL && glue_is_regression(job->glue),
         .num_labels = job->labels.count,
         .label_smoothing = (float)job->config.task.label_smoothing,
         .first_block = job->stage_offsets[s],

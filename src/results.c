@@ -111,9 +111,12 @@ static void add_evaluation(struct json *metrics, const char *split,
         json_add_number(part, evaluation->metrics[i].name, evaluation->metrics[i].value);
 }
 
-struct json *results_metrics(const struct evaluation *dev, const struct evaluation *test) {
+struct json *results_metrics(const struct job *job, const struct evaluation *dev,
+                             const struct evaluation *other_dev, const struct evaluation *test) {
     struct json *metrics = json_create_object();
-    add_evaluation(metrics, "dev", dev);
+    add_evaluation(metrics, job_dev_name(job), dev);
+    if (job->has_other_dev)
+        add_evaluation(metrics, job->glue->other_dev_split, other_dev);
     add_evaluation(metrics, "test", test);
     return metrics;
 }
@@ -149,6 +152,8 @@ static void add_split(struct json *parent, const char *name, const struct datase
     json_add_number(part, "examples", (double)dataset->num_examples);
     json_add_number(part, "tokens", (double)dataset->offsets[dataset->num_examples]);
     json_add_number(part, "truncated", (double)dataset->num_truncated);
+    if (dataset->num_skipped > 0)
+        json_add_number(part, "skipped_rows", (double)dataset->num_skipped);
     if (dataset->kind == TASK_TOKEN_CLASSIFICATION) {
         json_add_number(part, "entities", (double)dataset->entities_total);
         json_add_number(part, "entities_lost", (double)dataset->entities_lost);
@@ -158,7 +163,9 @@ static void add_split(struct json *parent, const char *name, const struct datase
 static void add_data(struct json *root, const struct job *job) {
     struct json *data = json_add_object(root, "data");
     add_split(data, "train", &job->train);
-    add_split(data, "dev", &job->dev);
+    add_split(data, job_dev_name(job), &job->dev);
+    if (job->has_other_dev)
+        add_split(data, job->glue->other_dev_split, &job->other_dev);
     if (job->has_test)
         add_split(data, "test", &job->test);
 }
@@ -189,7 +196,8 @@ char *results_text(const struct run_results *results) {
     struct json *root = json_create_object();
     json_add_string(root, "name", job->config.run.name);
     json_add_string(root, "method", config_method_name(job->config.adapter.method));
-    struct json *metrics = results_metrics(&output->retrain.dev, &output->retrain.test);
+    struct json *metrics = results_metrics(job, &output->retrain.dev, &output->retrain.other_dev,
+                                           &output->retrain.test);
     json_add_copy(root, "metrics", metrics);
     json_destroy(&metrics);
     json_add_string(root, "metric_name", evaluation_score_name(&output->retrain.dev));

@@ -2,7 +2,6 @@
 #include "base/memory.h"
 #include "math/gemm.h"
 #include "results.h"
-#include "train/metrics.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,8 @@ static void print_split(const char *name, const struct dataset *dataset) {
            dataset->offsets[dataset->num_examples], dataset->longest);
     if (dataset->num_truncated > 0)
         printf(", %zu cut at task.max_length", dataset->num_truncated);
+    if (dataset->num_skipped > 0)
+        printf(", %zu rows without all columns left out", dataset->num_skipped);
     if (dataset->kind == TASK_TOKEN_CLASSIFICATION)
         printf("; %zu entities, %zu lost by cutting", dataset->entities_total,
                dataset->entities_lost);
@@ -23,7 +24,9 @@ void results_print_header(const struct job *job) {
     printf("model      %s: %zu blocks, hidden %zu, %zu heads\n", job->config.model.path,
            a->num_blocks, a->hidden_size, a->num_attention_heads);
     print_split("train", &job->train);
-    print_split("dev", &job->dev);
+    print_split(job_dev_name(job), &job->dev);
+    if (job->has_other_dev)
+        print_split(job->glue->other_dev_split, &job->other_dev);
     if (job->has_test)
         print_split("test", &job->test);
     printf("pipeline   %d stage%s of", job->comm.size, job->comm.size == 1 ? "" : "s");
@@ -77,44 +80,26 @@ void results_print_rank_table(const struct job *job, const size_t *ranks) {
     printf("mean rank %.2f\n", results_mean_rank(job, ranks));
 }
 
-/* The label that the training set has most often. */
-static int32_t most_frequent_label(const struct job *job) {
-    const struct dataset *train = &job->train;
-    const bool is_token_task = train->kind == TASK_TOKEN_CLASSIFICATION;
-    const size_t count = is_token_task ? train->offsets[train->num_examples] : train->num_examples;
-    size_t *counts = memory_allocate(job->labels.count, sizeof *counts, "label counts");
-    int32_t best = 0;
-    for (size_t i = 0; i < count; ++i)
-        if (train->labels[i] >= 0)
-            ++counts[train->labels[i]];
-    for (size_t l = 1; l < job->labels.count; ++l)
-        if (counts[l] > counts[best])
-            best = (int32_t)l;
-    memory_free(counts);
-    return best;
+/* MNLI's two development sets have long names. */
+static int split_width(const struct job *job) {
+    return job->has_other_dev ? 14 : 5;
 }
 
-/* Accuracy on a split of always giving that label. */
-static double baseline_accuracy(const struct dataset *dataset, int32_t label) {
-    const bool is_token_task = dataset->kind == TASK_TOKEN_CLASSIFICATION;
-    const size_t count =
-        is_token_task ? dataset->offsets[dataset->num_examples] : dataset->num_examples;
-    size_t labelled = 0, right = 0;
-    for (size_t i = 0; i < count; ++i) {
-        labelled += dataset->labels[i] >= 0;
-        right += dataset->labels[i] == label;
-    }
-    return labelled > 0 ? (double)right / (double)labelled : 0;
+static void print_metric(const struct job *job, const char *split, const char *name, double value,
+                         double constant) {
+    printf("%-*s %-20s %8.4f %12.4f\n", split_width(job), split, name, value, constant);
 }
 
-static void print_evaluation(const char *split, const struct evaluation *evaluation,
-                             double accuracy) {
-    for (size_t i = 0; i < evaluation->num_metrics; ++i) {
-        const char *name = evaluation->metrics[i].name;
-        /* Correlations and entity scores of a constant answer are 0. */
-        const double constant = strcmp(name, "accuracy") == 0 ? accuracy : 0;
-        printf("%-5s %-20s %8.4f %12.4f\n", split, name, evaluation->metrics[i].value, constant);
-    }
+/* Beside the same of the constant answer. */
+static void print_evaluation(const struct job *job, const char *split,
+                             const struct dataset *dataset, const struct evaluation *evaluation,
+                             struct constant_answer answer) {
+    const struct evaluation constant = evaluate_constant(job->glue, &job->labels, dataset, answer);
+    for (size_t i = 0; i < evaluation->num_metrics; ++i)
+        print_metric(job, split, evaluation->metrics[i].name, evaluation->metrics[i].value,
+                     constant.metrics[i].value);
+    if (dataset->targets != NULL)
+        print_metric(job, split, "mean_squared_error", evaluation->loss, constant.loss);
 }
 
 static void print_budget(const struct job *job, const struct method_output *output) {
@@ -131,12 +116,19 @@ static void print_budget(const struct job *job, const struct method_output *outp
 void results_print_metrics(const struct run_results *results) {
     const struct job *job = results->job;
     const struct method_output *output = results->output;
-    const int32_t label = most_frequent_label(job);
-    printf("\n%-5s %-20s %8s %12s\n", "split", "metric", "result", "always one");
-    print_evaluation("dev", &output->retrain.dev, baseline_accuracy(&job->dev, label));
+    const struct retrain_result *retrain = &output->retrain;
+    const struct constant_answer answer = evaluate_constant_answer(&job->train, &job->labels);
+    printf("\n%-*s %-20s %8s %12s\n", split_width(job), "split", "metric", "result", "always one");
+    print_evaluation(job, job_dev_name(job), &job->dev, &retrain->dev, answer);
+    if (job->has_other_dev)
+        print_evaluation(job, job->glue->other_dev_split, &job->other_dev, &retrain->other_dev,
+                         answer);
     if (job->has_test)
-        print_evaluation("test", &output->retrain.test, baseline_accuracy(&job->test, label));
-    printf("(\"always one\": always giving the most frequent training label, \"%s\")\n",
-           job->labels.names[label]);
+        print_evaluation(job, "test", &job->test, &retrain->test, answer);
+    if (job->train.targets != NULL)
+        printf("(\"always one\": always giving the mean training score, %.4f)\n", answer.score);
+    else
+        printf("(\"always one\": always giving the most frequent training label, \"%s\")\n",
+               job->labels.names[answer.label]);
     print_budget(job, output);
 }

@@ -1,9 +1,10 @@
-/* Tasks as token sequences: GLUE's CoLA file format, two-column CoNLL files, contexts with
- * completions, tokenized. */
+/* Tasks as token sequences: GLUE's files, two-column CoNLL files, contexts with completions,
+ * tokenized. */
 #ifndef AUTOLORA_IO_DATASET_H
 #define AUTOLORA_IO_DATASET_H
 
 #include "base/report.h"
+#include "io/glue.h"
 #include "io/tokenizer.h"
 
 #include <stdbool.h>
@@ -35,11 +36,13 @@ enum completion_format { COMPLETION_LINES, COMPLETION_WEBNLG };
 
 struct dataset_options {
     enum task_kind kind;
+    const struct glue_task *glue; /* sequence classification: which task */
     enum completion_format completion_format;
     const char *path;    /* the file */
     size_t max_length;   /* tokens with [CLS] and [SEP], 3 or more; longer sequences are cut */
     size_t limit;        /* take the first N examples; 0: all */
     bool defines_labels; /* the training file (token task): adds the labels that the set has not */
+    bool is_unlabelled;  /* sequence classification: a test file, to be predicted */
     struct lm_references *references; /* language modelling: filled as well unless NULL */
 };
 
@@ -51,18 +54,28 @@ struct dataset {
     int32_t *token_ids;   /* [tokens] with [CLS] ... [SEP] */
     int32_t *type_ids;    /* [tokens] 0 or 1 (second sentence) */
     int32_t *labels;      /* [num_examples] or, task_labels_tokens, [tokens] with LABEL_IGNORED */
+    float *targets;       /* [num_examples] scores of a regression, whose labels are 0; else NULL */
+    uint32_t *indices;    /* [num_examples] of an unlabelled file; else NULL */
     size_t longest;       /* tokens of the longest example */
     size_t num_truncated; /* examples that were cut at max_length */
+    size_t num_skipped;   /* QQP's rows that lack columns and are left out */
     /* Token task: entities of the examples as the file has them; those of them that the labels
      * here do not hold whole. */
     size_t entities_total, entities_lost;
 };
 
-/* Reads a labelled file. CR LF line ends and a UTF-8 byte-order mark are accepted.
+/* Fills a label set with a GLUE task's names; a regression's only one is its column's. */
+void label_set_add_glue(struct label_set *labels, const struct glue_task *task);
+
+/* Reads a file. CR LF line ends and a UTF-8 byte-order mark are accepted.
  *
- * Sequence classification is CoLA's format: no header, four tab-separated columns without quoting,
- * namely source, label, mark (may be empty), sentence. A label is a name of the set, which the
- * caller filled with "0", "1", ...
+ * Sequence classification reads GLUE's files (io/glue.h): tab-separated without quoting, columns by
+ * the names in the header; CoLA's labelled files have none, but four columns, namely source, label,
+ * mark (may be empty), sentence. A label is a name of the set, or the number of a regression. Two
+ * sentences become [CLS] a [SEP] b [SEP] or what the tokenizer makes of pairs; the longer one is
+ * cut first (transformers' longest_first). Unlabelled files have a header with the sentences and
+ * `index` or `id`; without that, rows count from 0, also in CoLA's labelled layout; their labels
+ * are LABEL_IGNORED.
  *
  * Token classification is a word and its label a line: the first column is the word, the last the
  * label. A line with a TAB is split at TABs (a word may then hold spaces), any other at spaces. A
@@ -76,7 +89,8 @@ struct dataset {
  *
  * Language modelling has no label set: a label is the next token's id (io/dataset_lm.h).
  *
- * Errors (EXIT_DATA) name file and line: missing columns, a word without label, a label that the
+ * Errors (EXIT_DATA) name file and line: missing columns (QQP: such rows are left out and
+ * counted), a score that is no number, a word without label, a label that the
  * set does not have (lists what it has) or that is no chunk tag, no example, embedded NUL.
  * max_length below 3 is EXIT_USAGE. After an error the dataset is empty and the label set as it
  * was. Not collective. */

@@ -15,9 +15,10 @@ struct microbatch {
     const uint32_t *samples; /* [num_sequences] example numbers: identity for random numbers */
     const int32_t *token_ids, *type_ids; /* [num_tokens] */
     const int32_t *labels;               /* [num_sequences] or [num_tokens]; negative: no label */
-    float loss_scale;                    /* 1 / number of labels in the whole batch */
-    uint64_t step;                       /* identity for random numbers */
-    bool has_dropout;                    /* training mode */
+    const float *targets; /* [num_sequences] of a regression, where there is a label; else NULL */
+    float loss_scale;     /* 1 / number of labels in the whole batch */
+    uint64_t step;        /* identity for random numbers */
+    bool has_dropout;     /* training mode */
 };
 
 /* The same sequences with only their first tokens: what is left where no other row matters. Without

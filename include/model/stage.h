@@ -29,6 +29,7 @@ struct stage_options {
     struct architecture architecture;
     struct adapter_options adapters;
     enum head_kind head_kind;
+    bool is_regression; /* of sequences, with one label: the loss is the squared error */
     size_t num_labels;
     float label_smoothing;
     size_t first_block, num_blocks;

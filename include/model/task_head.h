@@ -4,8 +4,9 @@
  * Token classification: logits = dropout(x) W^T + b.
  * Language modelling: lm_head.h.
  * Loss: cross entropy against the label's distribution, which gives label_smoothing evenly to all
- * labels and the rest to the right one (0: all to it; as in microsoft/LoRA's GPT-2), summed over
- * the labelled rows and multiplied by the batch's loss_scale. W and b are trained. */
+ * labels and the rest to the right one (0: all to it; as in microsoft/LoRA's GPT-2); in a
+ * regression (a sequence classification with one label) the squared difference to the target.
+ * Summed over the labelled rows and multiplied by the batch's loss_scale. W and b are trained. */
 #ifndef AUTOLORA_MODEL_TASK_HEAD_H
 #define AUTOLORA_MODEL_TASK_HEAD_H
 
@@ -17,6 +18,7 @@ enum head_kind { HEAD_SEQUENCE_CLASSIFICATION, HEAD_TOKEN_CLASSIFICATION, HEAD_L
 
 struct task_head {
     enum head_kind kind;
+    bool is_regression;
     size_t hidden_size, num_labels;
     const float *pooler_weight, *pooler_bias;      /* [hidden, hidden], [hidden]: sequences only */
     bool has_trained_dense;                        /* instead of the pooler */
@@ -35,7 +37,7 @@ struct head_activations {
     float *features;      /* [R, hidden] after dropout; normalised x in language modelling */
     float *pooled;        /* [R, hidden] tanh(...), sequences only */
     float *logits;        /* [R, labels] */
-    float *probabilities; /* [R, labels] */
+    float *probabilities; /* [R, labels]; logits - targets in a regression */
     float *d_features;    /* [R, hidden] before dropout's transpose */
     float *t_inputs;      /* [R, hidden] */
     float *t_features;    /* [R, hidden] after dropout */

@@ -16,11 +16,37 @@ struct evaluation {
     size_t score; /* which metric is the task's score */
 };
 
-/* Sequence classification: matthews_correlation (the score) and accuracy. Token classification:
- * precision, recall, f1 (the score) of entities, and accuracy of tokens. Dropout is off. The result
- * is the same on every rank. Collective. */
+/* What a model says about a dataset, in its order. */
+struct predictions {
+    int32_t *labels; /* [num_examples] or, token task, [tokens] */
+    float *scores;   /* [num_examples] in a regression, whose labels are 0; else NULL */
+};
+void predictions_free(struct predictions *predictions);
+
+/* Predictions for a dataset, labelled or not, on every rank; the dataset must fit the pipeline.
+ * Returns the mean loss over what is labelled. Dropout is off. Free with predictions_free.
+ * Collective. */
+double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline,
+                        const struct point *point, const struct dataset *dataset,
+                        struct predictions *predictions);
+
+/* A GLUE task's metrics are those of io/glue.h; where it has two and the benchmark means them, the
+ * score is their mean, listed as a third metric such as accuracy_and_f1. Token classification:
+ * precision, recall, f1 (the score) of entities, and accuracy of tokens. The result is the same on
+ * every rank. Collective. */
 struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipeline *pipeline,
                                    const struct point *point, const struct dataset *dataset);
+
+/* The same of always giving one answer: the training set's most frequent label, or, in a
+ * regression, its mean target. The loss is that of a regression only. Not collective. */
+struct constant_answer {
+    int32_t label;
+    float score;
+};
+struct constant_answer evaluate_constant_answer(const struct dataset *train,
+                                                const struct label_set *labels);
+struct evaluation evaluate_constant(const struct glue_task *glue, const struct label_set *labels,
+                                    const struct dataset *dataset, struct constant_answer answer);
 
 double evaluation_score(const struct evaluation *evaluation);
 const char *evaluation_score_name(const struct evaluation *evaluation);

@@ -1,4 +1,4 @@
-/* Scores of predictions. Pure functions of label ids. */
+/* Scores of predictions. Pure functions of label ids or of numbers. */
 #ifndef AUTOLORA_TRAIN_METRICS_H
 #define AUTOLORA_TRAIN_METRICS_H
 
@@ -12,6 +12,14 @@ double metric_accuracy(const int32_t *predicted, const int32_t *gold, size_t cou
  * where its denominator is 0. Labels in [0, num_classes). */
 double metric_matthews(const int32_t *predicted, const int32_t *gold, size_t count,
                        size_t num_classes);
+
+/* F1 of the class `positive` against all others; 0 where it is neither predicted nor true. */
+double metric_f1(const int32_t *predicted, const int32_t *gold, size_t count, int32_t positive);
+
+/* Pearson's correlation, and Spearman's: Pearson's of the ranks, equal values having their mean
+ * rank. 0 where all values of one side are equal. In double precision. */
+double metric_pearson(const float *predicted, const float *gold, size_t count);
+double metric_spearman(const float *predicted, const float *gold, size_t count);
 
 struct entity_scores {
     size_t num_gold, num_predicted, num_correct;

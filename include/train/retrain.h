@@ -26,8 +26,8 @@ struct retrain_options {
 struct retrain_result {
     size_t num_steps, num_tokens;
     double seconds, loss_train; /* at the last step */
-    struct evaluation dev,
-        test;          /* after the last step; num_metrics 0 where there is no such split */
+    /* After the last step; num_metrics 0 where there is no such split. */
+    struct evaluation dev, other_dev, test;
     double best_score; /* best dev score of any evaluation, for information only */
     size_t best_step;
 };

@@ -24,7 +24,9 @@ struct trainer {
     int num_threads;
     const struct dataset *train; /* D_train and D_val together */
     size_t num_own_validation; /* its last examples are the user's own D_val; 0: to be split off */
-    const struct dataset *dev, *test; /* NULL where absent */
+    const struct dataset *dev, *other_dev,
+        *test;                    /* NULL where absent; other_dev: MNLI's mismatched */
+    const struct glue_task *glue; /* NULL: the task is none of GLUE's */
     const struct label_set *labels;
     struct trace *trace;       /* on rank 0, else NULL */
     struct progress *progress; /* on rank 0, else NULL */

@@ -66,12 +66,13 @@ dataset() {
 }
 
 compare "logits, demonstration data" logits inputs/demo.json
-compare "dataset reader, demonstration data" dataset --cola inputs/demo
+compare "dataset reader, demonstration data" dataset --glue cola=inputs/demo
 # The vocabulary alone: the base model's own tokenizer pads and cuts.
 mkdir -p "$environment/vocabulary" && cp "$model/vocab.txt" "$environment/vocabulary"
 compare_with_data "tokenizer" "$peer" tests/peers/compare_tokenizer.py --model "$environment/vocabulary" --data "$data" \
     --driver "$tools/tokenize"
-compare_with_data "dataset reader" dataset --conll "$data"/ner/* --cola "$data/glue/CoLA"
+compare_with_data "dataset reader" dataset --conll "$data"/ner/* \
+    --glue "cola=$data/glue/CoLA" "mrpc=$data/glue/MRPC" "stsb=$data/glue/STS-B"
 compare_with_data "contexts and completions" "$peer" tests/peers/compare_lm.py --driver "$tools/dump_dataset" \
     --tokenizer "$data/tokenizers/gpt2" --lines "$data"/nlg/e2e/{train,valid,test}.txt \
     --webnlg "$data/nlg/webnlg_sample/dev.json"

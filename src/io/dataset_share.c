@@ -27,6 +27,10 @@ void dataset_broadcast(const struct comm *comm, struct dataset *dataset) {
     share_array(comm, (void **)&dataset->token_ids, tokens, sizeof(int32_t));
     share_array(comm, (void **)&dataset->type_ids, tokens, sizeof(int32_t));
     share_array(comm, (void **)&dataset->labels, num_labels_of(dataset), sizeof(int32_t));
+    if (shared.targets != NULL)
+        share_array(comm, (void **)&dataset->targets, dataset->num_examples, sizeof(float));
+    if (shared.indices != NULL)
+        share_array(comm, (void **)&dataset->indices, dataset->num_examples, sizeof(uint32_t));
 }
 
 void label_set_broadcast(const struct comm *comm, struct label_set *labels) {
@@ -59,11 +63,17 @@ static void append(void **array, size_t old_count, const void *more, size_t more
 }
 
 void dataset_append(struct dataset *dataset, const struct dataset *more) {
-    FAULT_UNLESS(dataset->kind == more->kind, "datasets of two kinds");
+    FAULT_UNLESS(dataset->kind == more->kind &&
+                     (dataset->targets == NULL) == (more->targets == NULL) &&
+                     dataset->indices == NULL && more->indices == NULL,
+                 "datasets of two kinds");
     const size_t tokens = dataset->offsets[dataset->num_examples];
     const size_t more_tokens = more->offsets[more->num_examples];
     append((void **)&dataset->labels, num_labels_of(dataset), more->labels, num_labels_of(more),
            sizeof(int32_t));
+    if (dataset->targets != NULL)
+        append((void **)&dataset->targets, dataset->num_examples, more->targets, more->num_examples,
+               sizeof(float));
     append((void **)&dataset->token_ids, tokens, more->token_ids, more_tokens, sizeof(int32_t));
     append((void **)&dataset->type_ids, tokens, more->type_ids, more_tokens, sizeof(int32_t));
     append((void **)&dataset->offsets, dataset->num_examples + 1, more->offsets + 1,
@@ -72,6 +82,7 @@ void dataset_append(struct dataset *dataset, const struct dataset *more) {
         dataset->offsets[dataset->num_examples + 1 + i] += tokens;
     dataset->num_examples += more->num_examples;
     dataset->num_truncated += more->num_truncated;
+    dataset->num_skipped += more->num_skipped;
     dataset->entities_total += more->entities_total;
     dataset->entities_lost += more->entities_lost;
     if (more->longest > dataset->longest)

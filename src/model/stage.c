@@ -107,6 +107,7 @@ static void create_task_head(struct stage *stage) {
     struct task_head *head = &stage->task_head;
     *head = (struct task_head){
         .kind = options->head_kind,
+        .is_regression = options->is_regression,
         .label_smoothing = options->label_smoothing,
         .hidden_size = width,
         .num_labels = labels,

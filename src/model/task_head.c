@@ -117,6 +117,66 @@ static void cross_entropy_backward_tangent(const float *probabilities, const flo
     }
 }
 
+/* residuals = logits - targets, 0 in rows without label, and the sum of their squares. */
+static double squared_error_forward(const float *logits, const int32_t *labels,
+                                    const float *targets, size_t rows, float *residuals) {
+    double loss = 0;
+    for (size_t i = 0; i < rows; ++i) {
+        const bool is_labelled = labels != NULL && targets != NULL && labels[i] >= 0;
+        residuals[i] = is_labelled ? logits[i] - targets[i] : 0;
+        loss += (double)residuals[i] * residuals[i];
+    }
+    return loss;
+}
+
+/* d_logits = 2 scale residuals */
+static void squared_error_backward(const float *residuals, size_t rows, float scale,
+                                   float *d_logits) {
+    for (size_t i = 0; i < rows; ++i)
+        d_logits[i] = 2 * scale * residuals[i];
+}
+
+/* t_d_logits = 2 scale t_l, 0 in rows without label. */
+static void squared_error_backward_tangent(const float *t_logits, const int32_t *labels,
+                                           size_t rows, float scale, float *t_d_logits) {
+    for (size_t i = 0; i < rows; ++i)
+        t_d_logits[i] = labels[i] < 0 ? 0 : 2 * scale * t_logits[i];
+}
+
+/* The loss of the head's kind; each passes on to one of the functions above. */
+static double loss_forward(const struct task_head *head, const struct microbatch *microbatch,
+                           struct head_activations *activations) {
+    const size_t rows = head_rows(head, microbatch);
+    if (head->is_regression)
+        return squared_error_forward(activations->logits, microbatch->labels, microbatch->targets,
+                                     rows, activations->probabilities);
+    return cross_entropy_forward(activations->logits, microbatch->labels, rows, head->num_labels,
+                                 head->label_smoothing, activations->probabilities);
+}
+
+static void loss_backward(const struct task_head *head, const struct microbatch *microbatch,
+                          const struct head_activations *activations, float *d_logits) {
+    const size_t rows = head_rows(head, microbatch);
+    if (head->is_regression)
+        squared_error_backward(activations->probabilities, rows, microbatch->loss_scale, d_logits);
+    else
+        cross_entropy_backward(activations->probabilities, microbatch->labels, rows,
+                               head->num_labels, head->label_smoothing, microbatch->loss_scale,
+                               d_logits);
+}
+
+static void loss_backward_tangent(const struct task_head *head, const struct microbatch *microbatch,
+                                  const struct head_activations *activations, float *t_d_logits) {
+    const size_t rows = head_rows(head, microbatch);
+    if (head->is_regression)
+        squared_error_backward_tangent(activations->t_logits, microbatch->labels, rows,
+                                       microbatch->loss_scale, t_d_logits);
+    else
+        cross_entropy_backward_tangent(activations->probabilities, activations->t_logits,
+                                       microbatch->labels, rows, head->num_labels,
+                                       microbatch->loss_scale, t_d_logits);
+}
+
 double head_forward(const struct task_head *head, const struct point *point,
                     const struct microbatch *microbatch, const float *x,
                     struct head_scratch *scratch, bool has_backward,
@@ -143,9 +203,7 @@ double head_forward(const struct task_head *head, const struct point *point,
          matrix_transpose(classifier_weight(head, point->factors)), false, activations->logits,
          labels);
     bias_add(point->factors + head->bias_offset, rows, labels, activations->logits);
-    const double loss = cross_entropy_forward(activations->logits, microbatch->labels, rows, labels,
-                                              head->label_smoothing, activations->probabilities);
-    return loss * (double)microbatch->loss_scale;
+    return loss_forward(head, microbatch, activations) * (double)microbatch->loss_scale;
 }
 
 void head_backward(const struct task_head *head, const struct point *point,
@@ -158,8 +216,7 @@ void head_backward(const struct task_head *head, const struct point *point,
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     float *d_logits = activations->t_logits; /* free until the tangent pass */
-    cross_entropy_backward(activations->probabilities, microbatch->labels, rows, labels,
-                           head->label_smoothing, microbatch->loss_scale, d_logits);
+    loss_backward(head, microbatch, activations, d_logits);
     /* logits = features W^T + b */
     gemm(1, matrix_transpose(matrix_of(d_logits, rows, labels)),
          matrix_of(activations->features, rows, width), false,
@@ -234,11 +291,8 @@ void head_backward_tangent(const struct task_head *head, const struct point *poi
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     float *t_d_logits = activations->logits, *d_logits = activations->probabilities;
-    cross_entropy_backward_tangent(activations->probabilities, activations->t_logits,
-                                   microbatch->labels, rows, labels, microbatch->loss_scale,
-                                   t_d_logits);
-    cross_entropy_backward(activations->probabilities, microbatch->labels, rows, labels,
-                           head->label_smoothing, microbatch->loss_scale, d_logits);
+    loss_backward_tangent(head, microbatch, activations, t_d_logits);
+    loss_backward(head, microbatch, activations, d_logits);
     /* d_features = d_logits W */
     float *t_d_features = activations->t_features;
     gemm(1, matrix_of(t_d_logits, rows, labels), classifier_weight(head, point->factors), false,

@@ -18,6 +18,7 @@ struct batch_memory {
     size_t *sequence_numbers;               /* [batch_size + 1] 0, 1, 2, ... */
     uint32_t *samples;                      /* [batch_size] */
     int32_t *token_ids, *type_ids, *labels; /* [batch_size * longest] */
+    float *targets;                         /* [batch_size] */
     struct placed *placed;                  /* [batch_size] */
     size_t *bin_tokens;                     /* [largest_count] */
 };
@@ -50,6 +51,7 @@ struct batch *batch_create(size_t batch_size, size_t longest, size_t microbatch_
         .token_ids = memory_allocate(tokens, sizeof(int32_t), "a batch"),
         .type_ids = memory_allocate(tokens, sizeof(int32_t), "a batch"),
         .labels = memory_allocate(tokens, sizeof(int32_t), "a batch"),
+        .targets = memory_allocate(batch_size, sizeof(float), "a batch"),
         .placed = memory_allocate(batch_size, sizeof(struct placed), "a batch"),
         .bin_tokens = memory_allocate(count, sizeof(size_t), "a batch"),
     };
@@ -72,6 +74,7 @@ void batch_destroy(struct batch **batch) {
     memory_free(memory->token_ids);
     memory_free(memory->type_ids);
     memory_free(memory->labels);
+    memory_free(memory->targets);
     memory_free(memory->placed);
     memory_free(memory->bin_tokens);
     memory_free(memory);
@@ -152,6 +155,7 @@ static void fill_microbatch(struct batch *batch, const struct dataset *dataset,
         .token_ids = memory->token_ids + at->tokens,
         .type_ids = memory->type_ids + at->tokens,
         .labels = memory->labels + at->labels,
+        .targets = dataset->targets != NULL ? memory->targets + at->placed : NULL,
     };
     batch->examples[bin] = memory->samples + at->placed;
     offsets[0] = pairs[0] = 0;
@@ -161,6 +165,8 @@ static void fill_microbatch(struct batch *batch, const struct dataset *dataset,
         const size_t first = dataset->offsets[example], s = microbatch->num_sequences++;
         const size_t bytes = placed->length * sizeof(int32_t);
         memory->samples[at->placed] = example;
+        if (dataset->targets != NULL)
+            memory->targets[at->placed] = dataset->targets[example];
         offsets[s + 1] = offsets[s] + placed->length;
         pairs[s + 1] = pairs[s] + placed->length * placed->length;
         memcpy(memory->token_ids + at->tokens, dataset->token_ids + first, bytes);

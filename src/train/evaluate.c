@@ -1,5 +1,5 @@
-/* Evaluation. The last stage collects predictions and computes the metrics; the others receive
- * them. */
+/* Evaluation. The last stage collects predictions, all ranks receive them and compute the metrics.
+ */
 #include "train/evaluate.h"
 
 #include "base/memory.h"
@@ -11,8 +11,27 @@
 struct collection {
     const struct dataset *dataset;
     size_t num_labels;
-    int32_t *predicted; /* [examples] or [tokens] */
+    struct predictions predictions;
 };
+
+static size_t num_predictions(const struct dataset *dataset) {
+    return task_labels_tokens(dataset->kind) ? dataset->offsets[dataset->num_examples]
+                                             : dataset->num_examples;
+}
+
+static struct predictions predictions_create(const struct dataset *dataset, bool is_regression) {
+    const size_t count = num_predictions(dataset);
+    return (struct predictions){
+        .labels = memory_allocate(count, sizeof(int32_t), "predictions"),
+        .scores = is_regression ? memory_allocate(count, sizeof(float), "predictions") : NULL,
+    };
+}
+
+void predictions_free(struct predictions *predictions) {
+    memory_free(predictions->labels);
+    memory_free(predictions->scores);
+    *predictions = (struct predictions){0};
+}
 
 static int32_t largest_label(const float *logits, size_t num_labels) {
     size_t best = 0;
@@ -25,18 +44,21 @@ static int32_t largest_label(const float *logits, size_t num_labels) {
 static void collect(void *context, const struct batch *batch, size_t microbatch,
                     const float *logits) {
     const struct collection *collection = context;
+    const struct predictions *predictions = &collection->predictions;
     const struct microbatch *m = &batch->microbatches[microbatch];
     const bool is_token_task = collection->dataset->kind == TASK_TOKEN_CLASSIFICATION;
     const size_t width = collection->num_labels;
     for (size_t s = 0; s < m->num_sequences; ++s) {
         const uint32_t example = batch->examples[microbatch][s];
         if (!is_token_task) {
-            collection->predicted[example] = largest_label(logits + s * width, width);
+            predictions->labels[example] = largest_label(logits + s * width, width);
+            if (predictions->scores != NULL)
+                predictions->scores[example] = logits[s * width];
             continue;
         }
         const size_t first = collection->dataset->offsets[example];
         for (size_t i = m->offsets[s]; i < m->offsets[s + 1]; ++i)
-            collection->predicted[first + i - m->offsets[s]] =
+            predictions->labels[first + i - m->offsets[s]] =
                 largest_label(logits + i * width, width);
     }
 }
@@ -48,19 +70,42 @@ static void add_metric(struct evaluation *evaluation, const char *name, double v
     evaluation->metrics[evaluation->num_metrics++].value = value;
 }
 
-static void score_sequences(const struct collection *collection, struct evaluation *evaluation) {
-    const struct dataset *dataset = collection->dataset;
-    add_metric(evaluation, "matthews_correlation",
-               metric_matthews(collection->predicted, dataset->labels, dataset->num_examples,
-                               collection->num_labels));
-    add_metric(evaluation, "accuracy",
-               metric_accuracy(collection->predicted, dataset->labels, dataset->num_examples));
+static double glue_metric_value(enum glue_metric metric, const struct dataset *dataset,
+                                const struct predictions *predictions, size_t num_labels) {
+    const size_t count = dataset->num_examples;
+    switch (metric) {
+    case GLUE_ACCURACY:
+        return metric_accuracy(predictions->labels, dataset->labels, count);
+    case GLUE_F1:
+        return metric_f1(predictions->labels, dataset->labels, count, 1);
+    case GLUE_MATTHEWS:
+        return metric_matthews(predictions->labels, dataset->labels, count, num_labels);
+    case GLUE_PEARSON:
+        return metric_pearson(predictions->scores, dataset->targets, count);
+    case GLUE_SPEARMAN:
+        return metric_spearman(predictions->scores, dataset->targets, count);
+    }
+    FAULT("metric %d", (int)metric);
+}
+
+static void score_sequences(const struct glue_task *glue, const struct dataset *dataset,
+                            const struct predictions *predictions, size_t num_labels,
+                            struct evaluation *evaluation) {
+    double sum = 0;
+    for (size_t i = 0; i < glue->num_metrics; ++i) {
+        const double value = glue_metric_value(glue->metrics[i], dataset, predictions, num_labels);
+        add_metric(evaluation, glue_metric_name(glue->metrics[i]), value);
+        sum += value;
+    }
+    if (glue->score == NULL)
+        return;
+    evaluation->score = evaluation->num_metrics;
+    add_metric(evaluation, glue->score, sum / (double)glue->num_metrics);
 }
 
 /* Drops the tokens without label, so that what is left are the words. */
-static void score_tokens(const struct collection *collection, const struct label_set *labels,
-                         struct evaluation *evaluation) {
-    const struct dataset *dataset = collection->dataset;
+static void score_tokens(const struct dataset *dataset, const int32_t *predictions,
+                         const struct label_set *labels, struct evaluation *evaluation) {
     const size_t tokens = dataset->offsets[dataset->num_examples];
     int32_t *predicted = memory_allocate(tokens, sizeof *predicted, "predictions");
     int32_t *gold = memory_allocate(tokens, sizeof *gold, "labels");
@@ -70,7 +115,7 @@ static void score_tokens(const struct collection *collection, const struct label
         for (size_t i = dataset->offsets[e]; i < dataset->offsets[e + 1]; ++i) {
             if (dataset->labels[i] < 0)
                 continue;
-            predicted[words] = collection->predicted[i];
+            predicted[words] = predictions[i];
             gold[words++] = dataset->labels[i];
         }
         offsets[e + 1] = words;
@@ -110,25 +155,79 @@ static double run_batches(const struct trainer *trainer, struct pipeline *pipeli
     return labelled > 0 ? loss / (double)labelled : 0;
 }
 
-struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipeline *pipeline,
-                                   const struct point *point, const struct dataset *dataset) {
-    const bool is_token_task = dataset->kind == TASK_TOKEN_CLASSIFICATION;
+static void score(const struct glue_task *glue, const struct label_set *labels,
+                  const struct dataset *dataset, const struct predictions *predictions,
+                  struct evaluation *evaluation) {
+    if (dataset->kind == TASK_TOKEN_CLASSIFICATION)
+        score_tokens(dataset, predictions->labels, labels, evaluation);
+    else
+        score_sequences(glue, dataset, predictions, labels->count, evaluation);
+}
+
+double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline,
+                        const struct point *point, const struct dataset *dataset,
+                        struct predictions *predictions) {
     struct collection collection = {
         .dataset = dataset,
         .num_labels = trainer->labels->count,
-        .predicted = memory_allocate(is_token_task ? dataset->offsets[dataset->num_examples]
-                                                   : dataset->num_examples,
-                                     sizeof(int32_t), "predictions"),
+        .predictions =
+            predictions_create(dataset, trainer->glue != NULL && glue_is_regression(trainer->glue)),
     };
-    struct evaluation evaluation = {0};
-    evaluation.loss = run_batches(trainer, pipeline, point, &collection);
-    if (is_token_task)
-        score_tokens(&collection, trainer->labels, &evaluation);
-    else
-        score_sequences(&collection, &evaluation);
-    memory_free(collection.predicted);
+    const double loss = run_batches(trainer, pipeline, point, &collection);
+    *predictions = collection.predictions;
     const struct comm *comm = pipeline_comm(pipeline);
-    comm_broadcast(comm, comm->size - 1, &evaluation, sizeof evaluation);
+    const size_t count = num_predictions(dataset);
+    comm_broadcast(comm, comm->size - 1, predictions->labels, count * sizeof(int32_t));
+    if (predictions->scores != NULL)
+        comm_broadcast(comm, comm->size - 1, predictions->scores, count * sizeof(float));
+    return loss;
+}
+
+struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipeline *pipeline,
+                                   const struct point *point, const struct dataset *dataset) {
+    struct predictions predictions;
+    struct evaluation evaluation = {0};
+    evaluation.loss = evaluate_predict(trainer, pipeline, point, dataset, &predictions);
+    score(trainer->glue, trainer->labels, dataset, &predictions, &evaluation);
+    predictions_free(&predictions);
+    return evaluation;
+}
+
+struct constant_answer evaluate_constant_answer(const struct dataset *train,
+                                                const struct label_set *labels) {
+    const size_t count = num_predictions(train);
+    size_t *counts = memory_allocate(labels->count, sizeof *counts, "label counts");
+    struct constant_answer answer = {0};
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i) {
+        if (train->labels[i] >= 0)
+            ++counts[train->labels[i]];
+        if (train->targets != NULL)
+            sum += train->targets[i];
+    }
+    for (size_t l = 1; l < labels->count; ++l)
+        if (counts[l] > counts[answer.label])
+            answer.label = (int32_t)l;
+    answer.score = count > 0 ? (float)(sum / (double)count) : 0;
+    memory_free(counts);
+    return answer;
+}
+
+struct evaluation evaluate_constant(const struct glue_task *glue, const struct label_set *labels,
+                                    const struct dataset *dataset, struct constant_answer answer) {
+    const size_t count = num_predictions(dataset);
+    struct predictions predictions = predictions_create(dataset, dataset->targets != NULL);
+    struct evaluation evaluation = {0};
+    for (size_t i = 0; i < count; ++i) {
+        predictions.labels[i] = answer.label;
+        if (dataset->targets == NULL)
+            continue;
+        const double residual = (double)answer.score - (double)dataset->targets[i];
+        predictions.scores[i] = answer.score;
+        evaluation.loss += residual * residual / (double)count;
+    }
+    score(glue, labels, dataset, &predictions, &evaluation);
+    predictions_free(&predictions);
     return evaluation;
 }
 

@@ -158,10 +158,11 @@ bool retrain_run(const struct trainer *trainer, const struct retrain_options *op
     const size_t bytes = stage->factors.size * sizeof *factors;
     memcpy(retrain.state.factors, factors, bytes);
     const bool is_good = loop(&retrain, result, problem);
-    if (is_good && trainer->test != NULL) {
-        const struct point point = {retrain.state.factors, NULL};
+    const struct point point = {retrain.state.factors, NULL};
+    if (is_good && trainer->other_dev != NULL)
+        result->other_dev = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->other_dev);
+    if (is_good && trainer->test != NULL)
         result->test = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->test);
-    }
     result->num_steps = retrain.state.step;
     result->num_tokens = retrain.num_tokens;
     result->loss_train = retrain.loss;

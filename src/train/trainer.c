@@ -10,7 +10,8 @@ uint64_t phase_step(enum phase phase, size_t step) {
 }
 
 size_t trainer_longest(const struct trainer *trainer) {
-    const struct dataset *sets[] = {trainer->train, trainer->dev, trainer->test};
+    const struct dataset *sets[] = {trainer->train, trainer->dev, trainer->other_dev,
+                                    trainer->test};
     size_t longest = 1;
     for (size_t i = 0; i < sizeof sets / sizeof *sets; ++i)
         if (sets[i] != NULL && sets[i]->longest > longest)

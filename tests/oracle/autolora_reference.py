@@ -17,7 +17,7 @@ An adapted projection with frozen W0 [d_out, d_in] and bias b [d_out] maps x [T,
 
 import torch
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 IGNORED_LABEL = -100
 FINITE_DIFFERENCE_RADIUS = 0.01
@@ -150,7 +150,10 @@ def head_of(W):
 
 
 def mean_loss(logits, batch):
-    """Cross entropy, mean over sequences or over the tokens whose label is not IGNORED_LABEL."""
+    """Cross entropy, mean over sequences or over the tokens whose label is not IGNORED_LABEL; for targets the mean
+    squared error, as transformers has it for problem_type "regression"."""
+    if "targets" in batch:
+        return mse_loss(logits.squeeze(-1), batch["targets"].double())
     return cross_entropy(logits, batch["labels"], ignore_index=IGNORED_LABEL)
 
 

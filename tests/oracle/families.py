@@ -80,6 +80,7 @@ FAMILIES = {
         config=bert_config,
         models={
             "sequence_classification": transformers.BertForSequenceClassification,
+            "regression": transformers.BertForSequenceClassification,
             "token_classification": transformers.BertForTokenClassification,
         },
         layer="bert.encoder.layer.{layer}",

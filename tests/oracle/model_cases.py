@@ -68,6 +68,7 @@ CASES = {
         plain_ranks=(3, 1, 2, 0, 2, 1, 1, 3, 2, 1, 3, 2),
         old_names=True,
     ),
+    "bert-regression": _sequence_case(task="regression", labels=1, weights_of="bert-sequence"),
     "roberta-sequence": _sequence_case(
         family="roberta",
         sizes=dict(hidden_size=24, num_attention_heads=3, intermediate_size=40, num_hidden_layers=3,
@@ -144,7 +145,8 @@ def write_checkpoint(case, model, folder):
 
 
 def build_batch(case, key, name):
-    """A packed batch: input_ids [T], token_type_ids [T], offsets [S + 1], labels [S] or [T]; all int64.
+    """A packed batch: input_ids [T], token_type_ids [T], offsets [S + 1], labels [S] or [T]; all int64. A regression
+    has targets [S], float32, and labels 0.
 
     Sequence task: the second half of every sequence has token type 1.  Token task: token type 0 throughout;
     the first and the last token of a sequence and about a quarter of the others have the label -100, so
@@ -172,7 +174,11 @@ def build_batch(case, key, name):
         labels = torch.from_numpy(draw.randint(0, case.labels, len(lengths)))
         for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
             types[(begin + end + 1) // 2:end] = case.sizes["type_vocab_size"] - 1
-    return {"input_ids": ids.long(), "token_type_ids": types, "offsets": offsets, "labels": labels.long()}
+    if case.task == "regression":
+        targets = {"targets": uniform(f"{key}/{name}.targets", (len(lengths),), 1.5, 2.5)}
+    else:
+        targets = {}
+    return {"input_ids": ids.long(), "token_type_ids": types, "offsets": offsets, "labels": labels.long()} | targets
 
 
 def build_parameters(case, key, network):

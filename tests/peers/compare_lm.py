@@ -64,7 +64,7 @@ def expect(pairs, encoder, max_length):
 
 def compare(arguments, encoder, path, is_webnlg, max_length):
     """Prints one line; True if everything is equal."""
-    task = "webnlg" if is_webnlg else "lines"
+    task = "webnlg" if is_webnlg else "e2e"
     command = [arguments.driver, arguments.tokenizer, task, str(max_length), path]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
     found = [json.loads(line) for line in output.splitlines()]

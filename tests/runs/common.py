@@ -69,6 +69,30 @@ def write_cola(path, num_rows, seed, longest=9):
             out.write(f"x\t{label}\t{'' if label else '*'}\t{' '.join(sentence)}\n")
 
 
+def write_stsb(path, num_rows, seed):
+    """Pairs whose score, from 0 to 5, grows with the number of words that they share."""
+    draw = random.Random(seed)
+    with open(path, "w") as out:
+        out.write("index\tgenre\tsentence1\tsentence2\tscore\n")
+        for row in range(num_rows):
+            first, second = words(draw, 5), words(draw, 5)
+            shared = draw.randint(0, 5)
+            second[:shared] = first[:shared]
+            out.write(f"{row}\tx\t{' '.join(first)}\t{' '.join(second)}\t{shared:.3f}\n")
+
+
+def write_mnli(path, num_rows, seed):
+    """The second sentence is the first, or its beginning, or another."""
+    draw = random.Random(seed)
+    with open(path, "w") as out:
+        out.write("index\tgenre\tsentence1\tsentence2\tlabel1\tgold_label\n")
+        for row in range(num_rows):
+            first, other = words(draw, 4), words(draw, 4)
+            second, label = draw.choice([(first, "entailment"), (first[:2], "neutral"),
+                                         (other, "contradiction")])
+            out.write(f"{row}\tx\t{' '.join(first)}\t{' '.join(second)}\t{label}\t{label}\n")
+
+
 def write_conll(path, num_sentences, seed):
     """Words that start with a or b are entities, those with c or d after them go on with them."""
     draw = random.Random(seed)
@@ -83,10 +107,11 @@ def write_conll(path, num_sentences, seed):
 
 
 def write_data(folder, task, num_train=48, num_dev=20):
-    write = write_cola if task == "cola" else write_conll
+    write = {"cola": write_cola, "stsb": write_stsb, "mnli": write_mnli, "ner": write_conll}[task]
     folder.mkdir()
     write(folder / "train.tsv", num_train, seed=1)
-    write(folder / "dev.tsv", num_dev, seed=2)
+    for seed, name in enumerate(("matched", "mismatched") if task == "mnli" else ("",), 2):
+        write(folder / f"dev{'_' if name else ''}{name}.tsv", num_dev, seed)
     return folder
 
 
@@ -97,7 +122,7 @@ class Job:
     def __init__(self, task="cola", fixture=None, keys=None):
         self.folder = new_folder()
         self.model = write_model(self.folder / "model", fixture or
-                                 {"cola": "bert-sequence", "ner": "bert-token"}[task])
+                                 ("bert-token" if task == "ner" else "bert-sequence"))
         self.data = write_data(self.folder / "data", task)
         self.keys = {
             "model.path": str(self.model), "task.name": task, "task.data_dir": str(self.data),

@@ -47,6 +47,15 @@ def test_token_task(keys):
     assert_same_on(Job("ner"), (2, 4), {**keys, "adapter.targets": targets})
 
 
+@cases(exact=search(), finite_difference=search(hypergradient="finite_difference"))
+def test_regression(keys):
+    assert_same_on(Job("stsb"), (2, 3), keys)
+
+
+def test_two_development_sets():
+    assert_same_on(Job("mnli"), (2,), DROPOUT)
+
+
 def test_plain_lora():
     assert_same_on(Job("cola"), (2, 4), {**DROPOUT, "adapter.method": "lora"})
 

@@ -112,10 +112,11 @@ def test_empty_conll_file():
     job_fails(job, DATA, "train.tsv", "without any example", rank_counts=ALL_RANK_COUNTS)
 
 
-@cases(cola=("x\t2\t\ta b\n", "label '2'"), ner=("a\tB-New\n", "label 'B-New'"))
+@cases(cola=("cola", "x\t2\t\ta b\n", "label '2'"), ner=("ner", "a\tB-New\n", "label 'B-New'"),
+       stsb=("stsb", "9\tx\ta\tb\thigh\n", "score 'high'"))
 def test_label_never_seen(case):
-    line, words = case
-    job = Job("cola" if "\t\t" in line else "ner")
+    task, line, words = case
+    job = Job(task)
     with open(job.data / "dev.tsv", "a") as dev:
         dev.write(line)
     job_fails(job, DATA, "dev.tsv:", words, rank_counts=ALL_RANK_COUNTS)
@@ -149,6 +150,24 @@ def test_long_sentence_is_cut_and_counted(task):
         assert "1 cut at task.max_length" in results.outcome.out
     if task == "ner":  # 22 of the pieces are kept, two a word
         assert results.result["data"]["train"]["entities_lost"] == 40 - 11
+
+
+def test_short_rows_are_left_out_and_counted():
+    job = Job(keys={"task.name": "qqp", "adapter.method": "lora"})
+    rows = "".join(f"{i}\t1\t2\ta b\ta c\t{i % 2}\n" for i in range(20))
+    for name, short in (("train", "20\t1\t2\tlost\n\n"), ("dev", "")):
+        (job.data / f"{name}.tsv").write_text(
+            f"id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n{short}{rows}")
+    results = job.results(2)
+    assert results.result["data"]["train"]["skipped_rows"] == 2, results.result["data"]
+    assert "skipped_rows" not in results.result["data"]["dev"]
+    assert "2 rows without all columns left out" in results.outcome.out
+
+
+def test_second_development_set_is_needed():
+    job = Job("mnli")
+    (job.data / "dev_mismatched.tsv").unlink()
+    job_fails(job, DATA, "dev_mismatched.tsv", "No such file")
 
 
 # ---- the model ----

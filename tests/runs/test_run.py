@@ -38,6 +38,52 @@ def test_result_file():
     assert result["provenance"]["mpi_ranks"] == 2
 
 
+def test_regression_results():
+    results = Job("stsb", keys={"adapter.method": "lora", "retrain.steps": 60}).results()
+    result = results.result
+    dev = result["metrics"]["dev"]
+    assert set(dev) == {"loss", "pearson", "spearman", "pearson_and_spearman"}
+    assert result["metric_name"] == "pearson_and_spearman"
+    assert result["score"] == dev["pearson_and_spearman"]
+    assert abs(result["score"] - (dev["pearson"] + dev["spearman"]) / 2) < 1e-12
+    assert result["trainable_parameters"] == PER_RANK * 4 * 6 + 24 + 1
+    losses = results.trace["/retrain/loss_train"].numbers
+    assert sum(losses[-10:]) < sum(losses[:10]), losses
+    assert "always giving the mean training score, 2." in results.outcome.out, results.outcome
+    line, = [line.split() for line in results.outcome.out.splitlines() if "mean_squared_error" in line]
+    assert abs(float(line[2]) - dev["loss"]) < 1e-4 and 2 < float(line[3]) < 5, line
+
+
+def test_matched_and_mismatched():
+    job = Job("mnli", keys={"adapter.method": "lora"})
+    result = job.results(2).result
+    assert list(result["metrics"]) == ["dev_matched", "dev_mismatched"]
+    assert result["metrics"]["dev_matched"] != result["metrics"]["dev_mismatched"]
+    assert result["metric_name"] == "accuracy"
+    assert result["score"] == result["metrics"]["dev_matched"]["accuracy"]
+    assert list(result["data"]) == ["train", "dev_matched", "dev_mismatched"]
+    alone = job.results(1, {"task.dev_file": "dev_mismatched.tsv"}).result["metrics"]
+    assert alone == {"dev_matched": result["metrics"]["dev_mismatched"]}
+
+
+def test_constant_answers():
+    """Beside each metric stands what the most frequent training label gets."""
+    job = Job(keys={"task.name": "mrpc", "adapter.method": "lora", "retrain.steps": 1})
+    header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    for name, labels in (("train", "1101"), ("dev", "101100011")):
+        (job.data / f"{name}.tsv").write_text(
+            header + "".join(f"{label}\t1\t2\ta b\ta c\n" for label in labels))
+    results = job.results()
+    lines = [line.split() for line in results.outcome.out.splitlines()]
+    constant = {line[1]: float(line[3]) for line in lines if len(line) == 4 and line[0] == "dev"}
+    accuracy, f1 = 5 / 9, 2 * 5 / (9 + 5)
+    expected = {"accuracy": accuracy, "f1": f1, "accuracy_and_f1": (accuracy + f1) / 2}
+    assert constant.keys() == expected.keys(), results.outcome
+    for name, value in expected.items():
+        assert abs(constant[name] - value) < 1e-4, (name, constant)
+    assert results.result["metric_name"] == "accuracy_and_f1"
+
+
 @cases(sequence="cola", token="ner")
 def test_trace(task):
     job = Job(task)

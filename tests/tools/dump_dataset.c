@@ -1,10 +1,11 @@
 /* Prints what dataset_read makes of files, as JSON lines, for tests/peers/compare_dataset.py and
  * compare_lm.py:
  *
- *   dump_dataset TOKENIZER_DIRECTORY sequence|token|lines|webnlg MAX_LENGTH FILE...
+ *   dump_dataset TOKENIZER_DIRECTORY TASK MAX_LENGTH FILE...
  *
- * In the token task the first file defines the labels. Each file gives one line about itself and
- * one for every example; language modelling (lines, webnlg) also one for every context. */
+ * TASK is a value of task.name; "TASK:test" reads unlabelled files. In the token task the first
+ * file defines the labels. Each file gives one line about itself and one for every example;
+ * language modelling (e2e, webnlg) also one for every context. */
 #include "base/memory.h"
 #include "io/dataset.h"
 #include "io/dataset_lm.h"
@@ -31,6 +32,7 @@ static void print_file(const char *path, const struct dataset *data,
     json_add_number(root, "num_examples", (double)data->num_examples);
     json_add_number(root, "longest", (double)data->longest);
     json_add_number(root, "num_truncated", (double)data->num_truncated);
+    json_add_number(root, "num_skipped", (double)data->num_skipped);
     json_add_number(root, "entities_total", (double)data->entities_total);
     json_add_number(root, "entities_lost", (double)data->entities_lost);
     char *text = json_print(root, false);
@@ -49,6 +51,10 @@ static void print_examples(const struct dataset *data) {
         print_list("type_ids", data->type_ids + first, count);
         printf(", ");
         print_list("labels", data->labels + (is_token_task ? first : i), is_token_task ? count : 1);
+        if (data->targets != NULL)
+            printf(", \"target\": %.9g", (double)data->targets[i]);
+        if (data->indices != NULL)
+            printf(", \"index\": %u", (unsigned)data->indices[i]);
         printf("}\n");
     }
 }
@@ -74,10 +80,8 @@ static bool dump(char *const *files, struct dataset_options options,
                  const struct tokenizer *tokenizer, struct problem *problem) {
     struct label_set labels = {0};
     options.defines_labels = options.kind == TASK_TOKEN_CLASSIFICATION;
-    if (options.kind == TASK_SEQUENCE_CLASSIFICATION) {
-        label_set_add(&labels, "0");
-        label_set_add(&labels, "1");
-    }
+    if (options.glue != NULL)
+        label_set_add_glue(&labels, options.glue);
     bool is_good = true;
     for (; is_good && *files != NULL; ++files) {
         struct dataset data;
@@ -98,33 +102,33 @@ static bool dump(char *const *files, struct dataset_options options,
     return is_good;
 }
 
+/* "mrpc", "mrpc:test", "ner"; false for anything else. */
+static bool read_task(char *name, struct dataset_options *options) {
+    char *mode = strchr(name, ':');
+    if (mode != NULL)
+        *mode++ = '\0';
+    options->is_unlabelled = mode != NULL;
+    options->glue = glue_find(name);
+    const bool is_webnlg = strcmp(name, "webnlg") == 0;
+    const bool is_language = is_webnlg || strcmp(name, "e2e") == 0;
+    const bool is_known = options->glue != NULL || is_language || strcmp(name, "ner") == 0;
+    options->completion_format = is_webnlg ? COMPLETION_WEBNLG : COMPLETION_LINES;
+    options->kind = options->glue != NULL ? TASK_SEQUENCE_CLASSIFICATION
+                    : is_language         ? TASK_LANGUAGE_MODELING
+                                          : TASK_TOKEN_CLASSIFICATION;
+    return is_known && (mode == NULL || strcmp(mode, "test") == 0);
+}
+
 int main(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        enum task_kind kind;
-        enum completion_format format;
-    } tasks[] = {
-        {"sequence", TASK_SEQUENCE_CLASSIFICATION, COMPLETION_LINES},
-        {"token", TASK_TOKEN_CLASSIFICATION, COMPLETION_LINES},
-        {"lines", TASK_LANGUAGE_MODELING, COMPLETION_LINES},
-        {"webnlg", TASK_LANGUAGE_MODELING, COMPLETION_WEBNLG},
-    };
-    size_t task = 0;
-    while (argc > 4 && task < 4 && strcmp(argv[2], tasks[task].name) != 0)
-        ++task;
-    if (argc < 5 || task == 4) {
-        report_error("usage: dump_dataset TOKENIZER_DIRECTORY sequence|token|lines|webnlg "
-                     "MAX_LENGTH FILE...");
+    struct dataset_options options = {0};
+    if (argc < 5 || !read_task(argv[2], &options)) {
+        report_error("usage: dump_dataset TOKENIZER_DIRECTORY TASK[:test] MAX_LENGTH FILE...");
         return EXIT_USAGE;
     }
+    options.max_length = strtoul(argv[3], NULL, 10);
     struct problem problem = {0};
     struct tokenizer *tokenizer = tokenizer_create(argv[1], &problem);
     if (tokenizer != NULL) {
-        const struct dataset_options options = {
-            .kind = tasks[task].kind,
-            .completion_format = tasks[task].format,
-            .max_length = strtoul(argv[3], NULL, 10),
-        };
         dump(argv + 4, options, tokenizer, &problem);
         tokenizer_destroy(&tokenizer);
     }

@@ -30,6 +30,7 @@ struct fixture {
     size_t k, num_labels;
     double lora_alpha, eta;
     enum head_kind head_kind;
+    bool is_regression;
 };
 
 static inline char *fixture_path(const char *folder, const char *name) {
@@ -94,6 +95,7 @@ static inline struct fixture fixture_open(const char *folder) {
     fixture.head_kind = strcmp(task, "token_classification") == 0 ? HEAD_TOKEN_CLASSIFICATION
                         : strcmp(task, "language_modeling") == 0  ? HEAD_LANGUAGE_MODELING
                                                                   : HEAD_SEQUENCE_CLASSIFICATION;
+    fixture.is_regression = strcmp(task, "regression") == 0;
     return fixture;
 }
 
@@ -247,6 +249,8 @@ static inline struct fixture_batch fixture_batch(const struct fixture *fixture, 
         .token_ids = batch.token_ids,
         .type_ids = batch.type_ids,
         .labels = batch.labels,
+        .targets =
+            fixture->is_regression ? fixture_tensor(fixture, NULL, "%s.targets", name) : NULL,
         .loss_scale = 1.0f / (float)labelled,
     };
     batch.capacity = (struct capacity){tokens, bounds - 1, longest, batch.pair_offsets[bounds - 1]};

@@ -122,6 +122,8 @@ static void test_kind_follows_name(void **state) {
     assert_int_equal(config.task.kind, TASK_LANGUAGE_MODELING);
     assert_parses(INPUT(""), (const char *const[]){"task.name=ner", NULL});
     assert_int_equal(config.task.kind, TASK_TOKEN_CLASSIFICATION);
+    assert_parses(INPUT(""), (const char *const[]){"task.name=stsb", NULL});
+    assert_int_equal(config.task.kind, TASK_SEQUENCE_CLASSIFICATION);
     assert_refused(INPUT(""), (const char *const[]){"task.kind=token_classification", NULL},
                    "--set: task.kind: expected sequence_classification, as task.name is cola, "
                    "found token_classification");
@@ -187,15 +189,15 @@ static void test_unknown_names(void **state) {
 
 static void test_all_mistakes_together(void **state) {
     (void)state;
-    assert_refused("{\"task\": {\"name\": \"mnli\", \"data_dir\": \"\", \"max_length\": 2},"
+    assert_refused("{\"task\": {\"name\": \"imdb\", \"data_dir\": \"\", \"max_length\": 2},"
                    " \"search\": 3, \"retrain\": {\"epochs\": 0, \"evaluate_every_epoch\": 1},"
                    " \"modle\": {}}",
                    (const char *const[]){"optimizer.beta1=1", NULL},
                    "in.json: search: expected an object {...}, found 3\n"
                    "in.json: modle: unknown section, did you mean model?\n"
                    "in.json: model.path: expected a string, not empty, found nothing\n"
-                   "in.json: task.name: expected one of cola, ner, e2e, webnlg, "
-                   "found \"mnli\"\n"
+                   "in.json: task.name: expected one of cola, sst2, mrpc, rte, stsb, qnli, "
+                   "qqp, mnli, wnli, ner, e2e, webnlg, found \"imdb\"\n"
                    "in.json: task.data_dir: expected a string, not empty, found \"\"\n"
                    "in.json: task.max_length: expected an integer 3 .. 65536, found 2\n"
                    "in.json: retrain.epochs: expected a number (0, 1000000], found 0\n"

@@ -1,5 +1,5 @@
-/* Reading of both task formats: every rule of include/io/dataset.h and every error. The vocabulary
- * is three letters, each as the begin of a word and as a continuation. */
+/* Reading of GLUE's files and of CoNLL files: every rule of include/io/dataset.h and every error.
+ * The vocabulary is three letters, each as the begin of a word and as a continuation. */
 #include "io/dataset.h"
 
 #include "base/memory.h"
@@ -66,12 +66,19 @@ static void begin(enum task_kind kind) {
     options = (struct dataset_options){.kind = kind, .path = path, .max_length = 128};
 }
 
+/* The task of the tests that read several. */
+static void begin_task(const char *name) {
+    begin(TASK_SEQUENCE_CLASSIFICATION);
+    options.glue = glue_find(name);
+    assert_non_null(options.glue);
+    label_set_free(&labels);
+    label_set_add_glue(&labels, options.glue);
+}
+
 static int begin_cola(void **state) {
     (void)state;
     blocks_before = memory_blocks_now();
-    begin(TASK_SEQUENCE_CLASSIFICATION);
-    label_set_add(&labels, "0");
-    label_set_add(&labels, "1");
+    begin_task("cola");
     return 0;
 }
 

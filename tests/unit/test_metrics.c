@@ -159,8 +159,53 @@ static void test_classes_equal_scikit_learn(void **state) {
         check_close(name,
                     metric_matthews(predicted, gold, count, size_of(one, "number_of_classes")),
                     json_number(json_get(one, "matthews")));
+        if (json_get(one, "f1") != NULL)
+            check_close(name, metric_f1(predicted, gold, count, 1),
+                        json_number(json_get(one, "f1")));
     }
     json_destroy(&root);
+}
+
+/* Numbers of the reference as floats, which hold them exactly. */
+static size_t read_floats(const struct json *reference, const char *name, float *values) {
+    size_t count = 0;
+    for (const struct json *one = json_first(json_get(reference, name)); one != NULL;
+         one = json_next(one)) {
+        assert_true(count < MAX_TAGS);
+        values[count++] = (float)json_number(one);
+    }
+    return count;
+}
+
+static void test_scores_equal_scipy(void **state) {
+    (void)state;
+    static float gold[MAX_TAGS], predicted[MAX_TAGS];
+    struct json *root = load_reference();
+    const struct json *cases = json_get(root, "regression");
+    assert_int_equal(json_count(cases), 2);
+    for (const struct json *one = json_first(cases); one != NULL; one = json_next(one)) {
+        const size_t count = read_floats(one, "true", gold);
+        assert_int_equal(read_floats(one, "predicted", predicted), count);
+        check_close("pearson", metric_pearson(predicted, gold, count),
+                    json_number(json_get(one, "pearson")));
+        check_close("spearman", metric_spearman(predicted, gold, count),
+                    json_number(json_get(one, "spearman")));
+    }
+    json_destroy(&root);
+}
+
+static void test_correlations_at_their_ends(void **state) {
+    (void)state;
+    const float up[] = {1, 2, 3, 1e30f}, down[] = {0, -1, -2, -3}, same[] = {5, 5, 5, 5};
+    const float bad[] = {1, 2, NAN, 4}, ties[] = {1, 1, 2, 2}, others[] = {3, 3, 9, 9};
+    check_close("spearman", metric_spearman(up, down, 4), -1);
+    check_close("spearman", metric_spearman(up, up, 4), 1);
+    check_close("spearman", metric_spearman(ties, others, 4), 1);
+    check_close("pearson", metric_pearson(down, down, 4), 1);
+    assert_true(metric_pearson(up, same, 4) == 0 && metric_pearson(same, up, 4) == 0);
+    assert_true(metric_spearman(same, up, 4) == 0 && metric_pearson(up, up, 1) == 0);
+    assert_true(metric_pearson(up, up, 0) == 0 && metric_spearman(up, up, 0) == 0);
+    assert_true(isnan(metric_pearson(bad, up, 4))); /* not hidden behind a number */
 }
 
 static void test_nothing_to_score_is_zero(void **state) {
@@ -274,11 +319,12 @@ static void test_sequences_do_not_join(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, remember_blocks, check_blocks)
     const struct CMUnitTest tests[] = {
-        TEST(test_entities_equal_seqeval),    TEST(test_classes_equal_scikit_learn),
-        TEST(test_nothing_to_score_is_zero),  TEST(test_matthews_is_exact_for_many_examples),
-        TEST(test_rules_of_begin_and_inside), TEST(test_rules_of_end_and_single),
-        TEST(test_chunk_tags_are_recognised), TEST(test_common_entities_agree_in_place_and_type),
-        TEST(test_sequences_do_not_join),
+        TEST(test_entities_equal_seqeval),     TEST(test_classes_equal_scikit_learn),
+        TEST(test_nothing_to_score_is_zero),   TEST(test_matthews_is_exact_for_many_examples),
+        TEST(test_rules_of_begin_and_inside),  TEST(test_rules_of_end_and_single),
+        TEST(test_chunk_tags_are_recognised),  TEST(test_common_entities_agree_in_place_and_type),
+        TEST(test_sequences_do_not_join),      TEST(test_scores_equal_scipy),
+        TEST(test_correlations_at_their_ends),
     };
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }

@@ -39,6 +39,7 @@ static struct setup setup_open(const char *folder, size_t num_stages, bool has_s
                     .num_components = has_selection ? fixture->k : 0,
                 },
             .head_kind = fixture->head_kind,
+            .is_regression = fixture->is_regression,
             .num_labels = fixture->num_labels,
             .first_block = s == 0 ? 0 : 1,
             .num_blocks = num_stages == 1 ? blocks
@@ -256,6 +257,11 @@ static void test_sequence_classification(void **state) {
     check_case("bert-sequence");
 }
 
+static void test_regression(void **state) {
+    (void)state;
+    check_case("bert-regression");
+}
+
 static void test_roberta(void **state) {
     (void)state;
     check_case("roberta-sequence");
@@ -303,6 +309,7 @@ static void test_plain_lora_with_uneven_ranks(void **state) {
     check_plain("roberta-sequence");
     check_plain("roberta-token");
     check_plain("gpt2-language");
+    check_plain("bert-regression");
 }
 
 static void check_half_precision(const char *folder) {
@@ -337,6 +344,7 @@ static void test_half_precision_checkpoints(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequence_classification),
+        cmocka_unit_test(test_regression),
         cmocka_unit_test(test_token_classification_all_projections),
         cmocka_unit_test(test_roberta),
         cmocka_unit_test(test_gpt2_language_modeling),
