@@ -106,8 +106,11 @@ def write_conll(path, num_sentences, seed):
             out.write("\n")
 
 
+WRITERS = {"cola": write_cola, "stsb": write_stsb, "mnli": write_mnli, "ner": write_conll}
+
+
 def write_data(folder, task, num_train=48, num_dev=20):
-    write = {"cola": write_cola, "stsb": write_stsb, "mnli": write_mnli, "ner": write_conll}[task]
+    write = WRITERS[task]
     folder.mkdir()
     write(folder / "train.tsv", num_train, seed=1)
     for seed, name in enumerate(("matched", "mismatched") if task == "mnli" else ("",), 2):

@@ -11,7 +11,7 @@ LIVELY = {"optimizer.lr": 0.02, "search.selection_lr": 0.2, "adapter.rank": 3, "
 def finished(task="cola", **keys):
     """The results of a job with a test split."""
     job = Job(task, keys={**LIVELY, "task.test_file": "test.tsv", **keys})
-    (common.write_cola if task == "cola" else common.write_conll)(job.data / "test.tsv", 15, 3)
+    common.WRITERS[task](job.data / "test.tsv", 15, 3)
     return job.results(2)
 
 
@@ -37,14 +37,15 @@ def copied(folder, name, data=None):
     return copy
 
 
-@cases(sequence="cola", token="ner")
+@cases(sequence="cola", token="ner", regression="stsb", two_sets="mnli")
 def test_evaluate_repeats_the_result(task):
     results = finished(task)
     before = sorted(path.name for path in results.folder.iterdir())
     for num_ranks in (1, 2, 3):
         metrics = evaluate(results.folder, num_ranks)
         assert metrics == results.result["metrics"], (num_ranks, metrics)
-    assert set(metrics) == {"dev", "test"}
+    dev = {"dev_matched", "dev_mismatched"} if task == "mnli" else {"dev"}
+    assert set(metrics) == {*dev, "test"}
     assert evaluate(results.folder, 2, "--split", "test") == {"test": metrics["test"]}
     assert before == sorted(path.name for path in results.folder.iterdir())
 
