@@ -232,7 +232,7 @@ def write_case(name, folder):
 
     layers = case.sizes["n_layer"] if case.family == "gpt2" else case.sizes["num_hidden_layers"]
     modules = family.module_names(layers, case.targets)
-    network = AdaptedModel(model, modules, per_token=case.task != "sequence_classification")
+    network = AdaptedModel(model, modules, per_token=case.task not in ("sequence_classification", "regression"))
     batches = {batch: build_batch(case, key, batch) for batch in LENGTHS}
     W, a = build_parameters(case, key, network)
 
