@@ -44,6 +44,7 @@ static void update_range(struct adam *adam, const struct adam_step *step, double
     const double correction_2 = 1 - pow(step->beta2, (double)adam->num_updates);
     const float scale = (float)step->gradient_scale;
     const float beta1 = (float)step->beta1, beta2 = (float)step->beta2;
+    const float share1 = (float)(1 - step->beta1), share2 = (float)(1 - step->beta2);
     const float size = (float)(step->rate / correction_1);
     const float inverse = (float)(1 / sqrt(correction_2)), epsilon = (float)step->epsilon;
     const float l2 = step->is_decoupled ? 0 : (float)decay;
@@ -52,8 +53,8 @@ static void update_range(struct adam *adam, const struct adam_step *step, double
 #pragma omp simd
     for (size_t i = begin; i < end; ++i) {
         const float g = scale * gradient[i] + l2 * values[i];
-        first[i] = beta1 * first[i] + (1 - beta1) * g;
-        second[i] = beta2 * second[i] + (1 - beta2) * g * g;
+        first[i] = beta1 * first[i] + share1 * g;
+        second[i] = beta2 * second[i] + share2 * g * g;
         values[i] = kept * values[i] - size * first[i] / (sqrtf(second[i]) * inverse + epsilon);
     }
 }

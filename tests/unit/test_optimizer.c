@@ -188,6 +188,19 @@ static void test_gradient_scale_multiplies_the_gradient(void **state) {
     adam_free(&adam);
 }
 
+/* 1 - beta2 is taken in double precision: 1 - 0.999f is 1.3e-5 off. */
+static void test_share_of_the_gradient_is_exact(void **state) {
+    (void)state;
+    struct adam adam = adam_create(1);
+    struct adam_step step = DECAYING;
+    step.decay = 0;
+    float value = 0;
+    const float gradient = 1;
+    adam_update(&adam, &step, NULL, &gradient, &value);
+    assert_true(adam.first[0] == (float)(1 - 0.9) && adam.second[0] == (float)(1 - 0.999));
+    adam_free(&adam);
+}
+
 /* ---- schedules ---- */
 
 static void check_rate(enum schedule_kind kind, double warmup, size_t step, size_t steps,
@@ -239,6 +252,7 @@ int main(void) {
         cmocka_unit_test(test_biases_do_not_decay),
         cmocka_unit_test(test_a_table_counts_one_update),
         cmocka_unit_test(test_gradient_scale_multiplies_the_gradient),
+        cmocka_unit_test(test_share_of_the_gradient_is_exact),
         cmocka_unit_test(test_warm_up),
         cmocka_unit_test(test_decay),
         cmocka_unit_test(test_warm_up_may_take_all_steps),
