@@ -56,8 +56,13 @@ bool partition_explicit(size_t num_blocks, size_t num_stages, const size_t *coun
                            "parallel.layout names %zu stages, but there are %zu", num_counts,
                            num_stages);
     offsets[0] = 0;
-    for (size_t s = 0; s < num_stages; ++s)
+    for (size_t s = 0; s < num_stages; ++s) {
+        if (counts[s] > num_blocks) /* so that the sum cannot overflow */
+            return problem_set(problem, EXIT_USAGE,
+                               "parallel.layout gives stage %zu %zu blocks, but the model has %zu",
+                               s, counts[s], num_blocks);
         offsets[s + 1] = offsets[s] + counts[s];
+    }
     if (offsets[num_stages] != num_blocks)
         return problem_set(problem, EXIT_USAGE,
                            "parallel.layout places %zu blocks, but the model has %zu",

@@ -157,6 +157,9 @@ static void test_explicit_layout_errors(void **state) {
     check_refused(12, 3, NULL, 0, "0 stages, but there are 3");
     check_refused(12, 3, (const size_t[]){4, 4, 3}, 3, "places 11 blocks, but the model has 12");
     check_refused(12, 3, (const size_t[]){4, 4, 5}, 3, "places 13 blocks, but the model has 12");
+    check_refused(12, 3, (const size_t[]){4, SIZE_MAX, 9}, 3,
+                  "stage 1 18446744073709551615 blocks");
+    check_refused(12, 3, (const size_t[]){SIZE_MAX / 2 + 1, SIZE_MAX / 2 + 1, 12}, 3, "stage 0");
 }
 
 /* ---- schedule ---- */
