@@ -29,6 +29,9 @@ struct problem {
     char text[PROBLEM_TEXT_BYTES];
 };
 
+/* Messages shorten words of more than 200 characters, and what does not fit, in the middle: the end
+ * of a long path and the text behind it stay. */
+
 /* Records a problem (the first one stays) and returns false, so that a reader can write
  * `return problem_set(problem, EXIT_DATA, ...)`. */
 bool problem_set(struct problem *problem, int exit_code, const char *format, ...)
