@@ -55,8 +55,4 @@ void config_key_print_range(const struct config_key *key, FILE *stream);
 /* The kind of task behind a value of task.name. */
 enum task_kind config_task_kind(const char *task_name);
 
-/* The shortest text that reads back as the same number. `text` has NUMBER_TEXT_BYTES. */
-enum { NUMBER_TEXT_BYTES = 32 };
-void config_number_text(double value, char *text);
-
 #endif

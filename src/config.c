@@ -51,11 +51,11 @@ static char *describe_value(const struct json *value) {
     enum { LONGEST = 60 };
     if (value == NULL)
         return memory_copy_string("nothing");
-    char number[NUMBER_TEXT_BYTES];
+    char number[JSON_NUMBER_BYTES];
     if (json_type(value) == JSON_NUMBER && !isfinite(json_number(value)))
         return memory_copy_string("a number too large to represent");
     if (json_type(value) == JSON_NUMBER) {
-        config_number_text(json_number(value), number);
+        json_number_text(json_number(value), number);
         return memory_copy_string(number);
     }
     char *text = json_print(value, false);

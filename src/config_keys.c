@@ -2,10 +2,10 @@
 #include "config_keys.h"
 
 #include "io/dataset.h"
+#include "io/json.h"
 #include "model/selection.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const TASK_KINDS[] = {
@@ -294,9 +294,9 @@ void config_key_print_range(const struct config_key *key, FILE *stream) {
     const bool is_integer = key->type == KEY_INTEGER || key->type == KEY_INTEGERS;
     if ((!is_integer && key->type != KEY_NUMBER) || isinf(key->minimum))
         return;
-    char least[NUMBER_TEXT_BYTES], most[NUMBER_TEXT_BYTES];
-    config_number_text(key->minimum, least);
-    config_number_text(key->maximum, most);
+    char least[JSON_NUMBER_BYTES], most[JSON_NUMBER_BYTES];
+    json_number_text(key->minimum, least);
+    json_number_text(key->maximum, most);
     if (isinf(key->maximum))
         fprintf(stream, "%s %s", key->is_above_minimum ? ">" : ">=", least);
     else if (is_integer)
@@ -312,17 +312,6 @@ enum task_kind config_task_kind(const char *task_name) {
     if (glue_find(task_name) != NULL)
         return TASK_SEQUENCE_CLASSIFICATION;
     return strcmp(task_name, "ner") == 0 ? TASK_TOKEN_CLASSIFICATION : TASK_LANGUAGE_MODELING;
-}
-
-void config_number_text(double value, char *text) {
-    for (int digits = 1; digits <= 17; ++digits) {
-        snprintf(text, NUMBER_TEXT_BYTES, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    /* %g writes 65536 as 7e+04 until five digits are asked for, and 10 as 1e+01. */
-    if (floor(value) == value && fabs(value) < 1e16)
-        snprintf(text, NUMBER_TEXT_BYTES, "%.0f", value);
 }
 
 const char *config_method_name(int method) {

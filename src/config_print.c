@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "config_keys.h"
+#include "io/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static void print_integers(const size_t *values, size_t count, FILE *stream) {
 
 static void print_value(const struct config_key *key, const struct config *config, FILE *stream) {
     const void *field = (const char *)config + key->offset;
-    char number[NUMBER_TEXT_BYTES];
+    char number[JSON_NUMBER_BYTES];
     switch (key->type) {
     case KEY_STRING:
         print_string(*(char *const *)field, stream);
@@ -53,7 +54,7 @@ static void print_value(const struct config_key *key, const struct config *confi
         fprintf(stream, "%zu", *(const size_t *)field);
         break;
     case KEY_NUMBER:
-        config_number_text(*(const double *)field, number);
+        json_number_text(*(const double *)field, number);
         fputs(number, stream);
         break;
     case KEY_BOOLEAN:

@@ -38,10 +38,15 @@ bool json_size(const struct json *node, size_t *value);
 struct json *json_create_object(void);
 struct json *json_add_object(struct json *parent, const char *name);
 struct json *json_add_array(struct json *parent, const char *name);
-void json_add_number(struct json *parent, const char *name, double value); /* NaN: null */
+/* Reads back as the same number; NaN and infinity: null. */
+void json_add_number(struct json *parent, const char *name, double value);
 void json_add_string(struct json *parent, const char *name, const char *value);
 void json_add_bool(struct json *parent, const char *name, bool value);
 void json_add_copy(struct json *parent, const char *name, const struct json *value);
+
+/* The shortest text that reads back as the same number; `text` has JSON_NUMBER_BYTES. */
+enum { JSON_NUMBER_BYTES = 32 };
+void json_number_text(double value, char *text);
 
 /* Text of the tree, indented or on one line; free with memory_free. */
 char *json_print(const struct json *root, bool is_indented);

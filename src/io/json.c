@@ -6,6 +6,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +97,7 @@ enum json_type json_type(const struct json *node) {
     const cJSON *item = node_in(node);
     if (cJSON_IsBool(item))
         return JSON_BOOL;
-    if (cJSON_IsNumber(item))
+    if (cJSON_IsNumber(item) || cJSON_IsRaw(item))
         return JSON_NUMBER;
     if (cJSON_IsString(item))
         return JSON_STRING;
@@ -182,8 +183,23 @@ struct json *json_add_array(struct json *parent, const char *name) {
     return (struct json *)attach(parent, name, cJSON_CreateArray());
 }
 
+void json_number_text(double value, char *text) {
+    for (int digits = 1; digits <= 17; ++digits) {
+        snprintf(text, JSON_NUMBER_BYTES, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    /* %g writes 65536 as 7e+04 until five digits are asked for, and 10 as 1e+01. */
+    if (floor(value) == value && fabs(value) < 1e16)
+        snprintf(text, JSON_NUMBER_BYTES, "%.0f", value);
+}
+
+/* As raw text: cJSON would print 15 significant digits. */
 void json_add_number(struct json *parent, const char *name, double value) {
-    attach(parent, name, isfinite(value) ? cJSON_CreateNumber(value) : cJSON_CreateNull());
+    char text[JSON_NUMBER_BYTES];
+    json_number_text(value, text);
+    attach(parent, name, isfinite(value) ? cJSON_CreateRaw(text) : cJSON_CreateNull())
+        ->valuedouble = value;
 }
 
 void json_add_string(struct json *parent, const char *name, const char *value) {
