@@ -21,8 +21,8 @@ struct trace_options {
     size_t num_modules, num_components;
     const char *input_text; /* root attribute "input" */
     const char *provenance; /* JSON text, root attribute "provenance" */
-    double flush_seconds;   /* a row older than this is written when the next row comes; 0: each row
-                               at once */
+    double flush_seconds;   /* rows are written that long after the last flush, by the next call; 0:
+                               each row at once */
 };
 
 /* One iteration of the search. */
@@ -57,6 +57,8 @@ bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row
                           struct problem *problem);
 /* Writes what is buffered: before a checkpoint, and before long work that adds no rows. */
 bool trace_flush(struct trace *trace, struct problem *problem);
+/* Writes it if flush_seconds have passed: after iterations that add no row. */
+bool trace_flush_if_due(struct trace *trace, struct problem *problem);
 bool trace_close(struct trace **trace, struct problem *problem);
 
 #endif

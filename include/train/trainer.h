@@ -54,6 +54,10 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
 bool trainer_check_loss(double loss, const char *phase, const char *what, size_t step,
                         struct problem *problem);
 
+/* Flushes the trace, where this rank has it: at flush_seconds, or now, at the end of a phase and
+ * before long work. */
+void trainer_flush_trace(const struct trainer *trainer, bool is_now, struct problem *problem);
+
 /* Is a report due? Rank 0's clock decides for all. Collective. */
 bool trainer_report_is_due(const struct trainer *trainer, bool is_last);
 

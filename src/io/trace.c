@@ -173,6 +173,14 @@ bool trace_flush(struct trace *trace, struct problem *problem) {
     return is_good && h5file_flush(trace->file, problem);
 }
 
+bool trace_flush_if_due(struct trace *trace, struct problem *problem) {
+    bool has_rows = false;
+    for (int name = 0; name < NUM_TABLES; ++name)
+        has_rows = has_rows || trace->tables[name].num_rows > 0;
+    const bool is_due = has_rows && seconds_now() - trace->last_flush >= trace->flush_seconds;
+    return !is_due || trace_flush(trace, problem);
+}
+
 /* Copies one row; a NULL value is left as it is. */
 static bool add_row(struct trace *trace, enum table_name name, const void *const *values,
                     struct problem *problem) {
@@ -184,9 +192,8 @@ static bool add_row(struct trace *trace, enum table_name name, const void *const
                    column->row_bytes);
     }
     ++table->num_rows;
-    const bool is_due =
-        table->num_rows == BUFFER_ROWS || seconds_now() - trace->last_flush >= trace->flush_seconds;
-    return !is_due || trace_flush(trace, problem);
+    return table->num_rows == BUFFER_ROWS ? trace_flush(trace, problem)
+                                          : trace_flush_if_due(trace, problem);
 }
 
 bool trace_add_search(struct trace *trace, const struct trace_search_row *row,

@@ -139,10 +139,13 @@ static bool loop(struct retrain *retrain, struct retrain_result *result, struct 
                                (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
         trainer_check_loss(retrain->loss, "retrain", "training", step, problem);
         write_trace_row(retrain, problem);
+        trainer_flush_trace(trainer, is_last || evaluates, problem);
         if (evaluates)
             evaluate_dev(retrain, result, problem);
         if (trainer_report_is_due(trainer, is_last || evaluates))
             report(retrain, result, MPI_Wtime() - start, evaluates, problem);
+        if (is_last)
+            trainer_flush_trace(trainer, true, problem);
         is_good = comm_agree(&trainer->comm, problem);
     }
     result->seconds = MPI_Wtime() - start;

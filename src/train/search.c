@@ -363,6 +363,7 @@ static bool loop(struct search *search, struct search_result *result, struct pro
             observe(search, result, d_logits, wants_row, problem);
         if (wants_report)
             report(search, result, MPI_Wtime() - start, problem);
+        trainer_flush_trace(trainer, is_last, problem);
         is_good = comm_agree(&trainer->comm, problem);
     }
     memory_free(d_logits);

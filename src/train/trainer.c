@@ -64,6 +64,15 @@ bool trainer_check_loss(double loss, const char *phase, const char *what, size_t
                        phase, step, what, loss);
 }
 
+void trainer_flush_trace(const struct trainer *trainer, bool is_now, struct problem *problem) {
+    if (trainer->trace == NULL)
+        return;
+    if (is_now)
+        trace_flush(trainer->trace, problem);
+    else
+        trace_flush_if_due(trainer->trace, problem);
+}
+
 bool trainer_report_is_due(const struct trainer *trainer, bool is_last) {
     int is_due = is_last || (trainer->progress != NULL && progress_is_due(trainer->progress));
     comm_broadcast(&trainer->comm, 0, &is_due, sizeof is_due);

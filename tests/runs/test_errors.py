@@ -120,6 +120,12 @@ def test_label_never_seen(case):
     with open(job.data / "dev.tsv", "a") as dev:
         dev.write(line)
     job_fails(job, DATA, "dev.tsv:", words, rank_counts=ALL_RANK_COUNTS)
+    shutil.copy(job.data / "dev.tsv", job.data / "mine.tsv")
+    job_fails(job, DATA, "mine.tsv:", words, keys={"search.validation_file": "mine.tsv"})
+
+
+def test_missing_validation_file():
+    job_fails(Job(), DATA, "mine.tsv", "No such file", keys={"search.validation_file": "mine.tsv"})
 
 
 def test_training_set_too_small_to_split():

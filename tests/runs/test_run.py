@@ -1,5 +1,7 @@
 """What a run leaves behind, and that it can be had again."""
 import json
+import subprocess
+import time
 
 import common
 from common import Job, assert_same, cases
@@ -120,6 +122,54 @@ def test_trace(task):
 def test_sparse_trace():
     results = Job(keys={"output.trace_every": 3, "search.steps": 8}).results()
     assert results.trace["/search/step"].numbers == [3, 6, 8]  # the last one always
+
+
+# ---- a run that is killed ----
+
+
+def reports(job):
+    """The whole lines of progress.jsonl so far."""
+    path = job.output / "progress.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def killed_trace(job, keys, is_reached, seconds=0):
+    """The trace of a run that is killed `seconds` after its reports say what `is_reached` wants."""
+    command = [common.PROGRAM, "run", job.write({"output.report_seconds": 0, **keys})]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not is_reached(reports(job)):
+            assert process.poll() is None, "ended before it could be killed"
+            time.sleep(0.02)
+        time.sleep(seconds)
+        assert process.poll() is None, "ended before it could be killed"
+    finally:
+        process.kill()
+        process.wait()
+    return common.read_trace(job.output / "trace.h5")[1]
+
+
+def test_killed_run_keeps_rows_older_than_the_interval():
+    job = Job(keys={"search.steps": 1000000, "output.flush_seconds": 0.2})
+    seen = []
+
+    def is_reached(lines):
+        seen[:] = lines
+        return len(lines) >= 3
+    steps = killed_trace(job, {}, is_reached, seconds=1)["/search/step"].numbers
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= len(seen), (steps, len(seen))
+
+
+def test_killed_run_keeps_finished_phases():
+    """Nothing but the end of the phase and the evaluations makes these rows be written."""
+    keys = {"retrain.steps": 1000000, "output.flush_seconds": 10000}
+    trace = killed_trace(Job(keys=keys), {},
+                         lambda lines: any(line["phase"] == "retrain" for line in lines))
+    assert trace["/search/step"].numbers == [1, 2, 3, 4]
+    keys = {"retrain.epochs": 1000000, "retrain.steps": None, "output.flush_seconds": 10000}
+    trace = killed_trace(Job(keys=keys), {}, lambda lines: lines and lines[-1]["step"] >= 9)
+    assert len(trace["/retrain/step"].numbers) >= 6, "3 steps an epoch"
 
 
 def test_progress():
@@ -333,6 +383,36 @@ def test_own_validation_file():
     results = job.results(2, {"search.validation_file": "mine.tsv"})
     assert results.result["search"]["train_examples"] == 48
     assert results.result["search"]["validation_examples"] == 10
+    assert results.result["data"]["train"]["examples"] == 58, "it is trained on in the end"
+
+
+def test_own_validation_file_is_validated_on():
+    """With the labels turned round, the first step's training loss stays and its validation loss
+    does not."""
+    job = Job()
+    common.write_cola(job.data / "mine.tsv", 10, seed=3)
+    own = job.results(1, {"search.validation_file": "mine.tsv"}, output="own")
+    rows = [row.split("\t") for row in (job.data / "mine.tsv").read_text().splitlines()]
+    (job.data / "turned.tsv").write_text(
+        "".join(f"{x}\t{1 - int(label)}\t{mark}\t{text}\n" for x, label, mark, text in rows))
+    turned = job.results(1, {"search.validation_file": "turned.tsv"}, output="turned")
+    first = {name: [results.trace[f"/search/loss_{name}"].numbers[0] for results in (own, turned)]
+             for name in ("train", "validation")}
+    assert first["train"][0] == first["train"][1]
+    assert abs(first["validation"][0] - first["validation"][1]) > 1e-3
+    assert own.trace["/search/selection"].texts != turned.trace["/search/selection"].texts
+
+
+def test_own_validation_file_is_retrained_on():
+    """Given ranks: the same as with one training file that holds both."""
+    job = Job(keys={"adapter.method": "lora"})
+    common.write_cola(job.data / "mine.tsv", 10, seed=3)
+    both = job.results(2, {"search.validation_file": "mine.tsv"}, output="both")
+    with open(job.data / "train.tsv", "a") as out:
+        out.write((job.data / "mine.tsv").read_text())
+    one = job.results(1, output="one")
+    assert one.result["data"]["train"]["examples"] == 58
+    assert_same(both, one, "one file", RETRAINING)
 
 
 def test_limits():

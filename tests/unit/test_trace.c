@@ -334,6 +334,19 @@ static void test_flush_interval(void **state) {
     assert_true(trace_flush(trace, &problem));
     assert_int_equal(rows_on_disk(path), 257);
     assert_true(trace_close(&trace, &problem));
+
+    trace = open_trace(path, COMPONENTS, 0.1, &problem);
+    assert_true(add_search(trace, 1, &problem)); /* and no row comes behind it */
+    const struct timespec pause = {.tv_nsec = 150000000};
+    nanosleep(&pause, NULL);
+    assert_true(trace_flush_if_due(trace, &problem));
+    assert_int_equal(rows_on_disk(path), 1);
+    assert_true(trace_close(&trace, &problem));
+    trace = open_trace(path, COMPONENTS, 1e9, &problem);
+    assert_true(add_search(trace, 1, &problem));
+    assert_true(trace_flush_if_due(trace, &problem));
+    assert_int_equal(rows_on_disk(path), 0);
+    assert_true(trace_close(&trace, &problem));
     memory_free(path);
 }
 
