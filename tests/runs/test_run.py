@@ -163,7 +163,8 @@ def test_killed_run_keeps_rows_older_than_the_interval():
 
 def test_killed_run_keeps_finished_phases():
     """Nothing but the end of the phase and the evaluations makes these rows be written."""
-    keys = {"retrain.steps": 1000000, "output.flush_seconds": 10000}
+    keys = {"retrain.steps": 1000000, "output.flush_seconds": 10000,
+            "retrain.evaluate_every_epoch": False}
     trace = killed_trace(Job(keys=keys), {},
                          lambda lines: any(line["phase"] == "retrain" for line in lines))
     assert trace["/search/step"].numbers == [1, 2, 3, 4]
