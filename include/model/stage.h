@@ -95,6 +95,10 @@ float *slot_output(struct slot *slot);
  * they are too many to keep. */
 const float *slot_logits(const struct slot *slot);
 
+/* Keys and values [tokens, hidden] of the stage's block number `block` in the last forward pass. */
+const float *slot_key(const struct slot *slot, size_t block);
+const float *slot_value(const struct slot *slot, size_t block);
+
 /* Room for intermediate results, shared by all slots. */
 struct workspace;
 struct workspace *workspace_create(const struct stage *stage, const struct capacity *capacity,

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 /* Message tags, all in one place. */
-enum message_tag { TAG_DOWN = 1, TAG_UP = 2, TAG_BLOCK = 3 };
+enum message_tag { TAG_DOWN = 1, TAG_UP = 2, TAG_BLOCK = 3, TAG_ROWS = 4 };
 
 struct comm {
     MPI_Comm handle;

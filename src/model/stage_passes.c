@@ -219,6 +219,14 @@ const float *slot_logits(const struct slot *slot) {
     return slot->head.logits;
 }
 
+const float *slot_key(const struct slot *slot, size_t block) {
+    return slot->blocks[block].key;
+}
+
+const float *slot_value(const struct slot *slot, size_t block) {
+    return slot->blocks[block].value;
+}
+
 static size_t lay_out_workspace(const struct stage *stage, const struct sizes *sizes,
                                 const struct capacity *capacity, int num_threads, float *memory,
                                 struct workspace *workspace) {

@@ -1,0 +1,35 @@
+/* Generation: beam search (train/beam.h) over the pipeline. Contexts are taken in groups of
+ * `prompts_at_once`; with several stages as many groups are under way, so that each stage has one
+ * to work on. What is generated depends neither on the number of stages nor of threads, but for
+ * rounding in the products. */
+#ifndef AUTOLORA_TRAIN_GENERATE_H
+#define AUTOLORA_TRAIN_GENERATE_H
+
+#include "io/dataset_lm.h"
+#include "model/stage.h"
+#include "parallel/comm.h"
+#include "train/beam.h"
+
+struct generation_options {
+    struct beam_options beam; /* vocabulary_size is set from the model */
+    size_t prompts_at_once;
+    int num_threads;
+};
+
+/* The best text of each context, without its end token. Owns its arrays. */
+struct generated {
+    size_t count, num_tokens;
+    size_t *offsets; /* [count + 1] into tokens */
+    int32_t *tokens;
+};
+void generated_free(struct generated *generated);
+
+/* Texts for all contexts; on rank 0 (elsewhere `generated` is empty). False and a problem
+ * (EXIT_DATA), the same on every rank, if a context leaves no room for max_new_tokens among the
+ * model's positions. Collective. */
+bool generate_texts(const struct comm *comm, const struct stage *stage, const struct point *point,
+                    const struct generation_options *options,
+                    const struct lm_references *references, struct generated *generated,
+                    struct problem *problem);
+
+#endif
