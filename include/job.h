@@ -9,6 +9,7 @@
 #include "io/weights.h"
 #include "model/stage.h"
 #include "parallel/comm.h"
+#include "train/evaluate_texts.h"
 #include "train/trainer.h"
 
 #include <stdint.h>
@@ -32,6 +33,8 @@ struct job {
     struct dataset train, dev, test; /* train: with the user's own D_val, where given, at its end */
     struct dataset other_dev;        /* MNLI's mismatched */
     struct lm_references dev_references, test_references; /* language modelling */
+    struct text_evaluation texts;                         /* language modelling */
+    struct tokenizer *tokenizer;                          /* on rank 0 */
     bool has_test, has_other_dev;
     size_t num_own_validation;
     struct weights *weights;

@@ -38,7 +38,19 @@ static bool wants(const struct arguments *arguments, const char *split) {
     return arguments->split == NULL || strcmp(arguments->split, split) == 0;
 }
 
-static void evaluate(const struct saved_run *run, const struct arguments *arguments) {
+static bool evaluate_generated(const struct trainer *trainer, const struct saved_run *run,
+                               const struct arguments *arguments, struct evaluation *dev,
+                               struct evaluation *test, struct problem *problem) {
+    const struct text_evaluation *texts = trainer->texts;
+    const struct point point = {run->factors, NULL};
+    return (!wants(arguments, "dev") || evaluate_texts(texts, &trainer->comm, run->stage, &point,
+                                                       "dev", texts->dev, dev, problem)) &&
+           (!wants(arguments, "test") || evaluate_texts(texts, &trainer->comm, run->stage, &point,
+                                                        "test", texts->test, test, problem));
+}
+
+static void evaluate(const struct saved_run *run, const struct arguments *arguments,
+                     struct problem *problem) {
     const struct trainer trainer = job_trainer(&run->job);
     struct pipeline *pipeline = trainer_pipeline(&trainer, run->stage, false);
     const struct point point = {run->factors, NULL};
@@ -50,6 +62,9 @@ static void evaluate(const struct saved_run *run, const struct arguments *argume
     if (trainer.test != NULL && wants(arguments, "test"))
         test = evaluate_dataset(&trainer, pipeline, &point, trainer.test);
     pipeline_destroy(&pipeline);
+    if (trainer.texts != NULL &&
+        !evaluate_generated(&trainer, run, arguments, &dev, &test, problem))
+        return;
     if (run->job.comm.mpi_rank != 0)
         return;
     struct json *metrics = results_metrics(&run->job, &dev, &other_dev, &test);
@@ -66,7 +81,7 @@ static void run_all(struct saved_run *run, MPI_Comm world, const struct argument
     if (arguments->split != NULL && strcmp(arguments->split, "test") == 0 && !run->job.has_test)
         problem_set(problem, EXIT_USAGE, "evaluate: the run's task has no labelled test split");
     else
-        evaluate(run, arguments);
+        evaluate(run, arguments, problem);
 }
 
 int cmd_evaluate(MPI_Comm world, int argc, char **argv) {

@@ -149,7 +149,7 @@ static bool read_data(struct job *job, struct problem *problem) {
     }
     is_good = is_good && read_dev(job, tokenizer, problem);
     is_good = is_good && read_test(job, tokenizer, problem);
-    tokenizer_destroy(&tokenizer);
+    job->tokenizer = tokenizer;
     return is_good;
 }
 
@@ -299,6 +299,46 @@ static void open_weights(struct job *job, struct problem *problem) {
     job->weights = weights_open_model(job->config.model.path, problem);
 }
 
+/* Texts end with the tokenizer's end token, or with a blank line where that is one token. */
+static size_t find_end_tokens(const struct tokenizer *tokenizer, int32_t *tokens) {
+    size_t count = 0;
+    tokens[count++] = tokenizer_special_ids(tokenizer).separate;
+    struct token_list blank_line = {0};
+    tokenizer_encode(tokenizer, "\n\n", 2, &blank_line);
+    if (blank_line.count == 1)
+        tokens[count++] = blank_line.ids[0];
+    token_list_free(&blank_line);
+    return count;
+}
+
+/* Prompts of a group: so many that its texts make products of a good size. */
+static size_t prompts_at_once(size_t num_beams) {
+    enum { GOOD_ROWS = 40 };
+    return num_beams >= GOOD_ROWS ? 1 : GOOD_ROWS / num_beams;
+}
+
+static void prepare_texts(struct job *job) {
+    const struct task_options *task = &job->config.task;
+    struct beam_options beam = {
+        .num_beams = task->num_beams,
+        .max_new_tokens = task->max_new_tokens,
+        .length_penalty = task->length_penalty,
+        .no_repeat_ngram = task->no_repeat_ngram,
+    };
+    if (job->comm.mpi_rank == 0)
+        beam.num_end_tokens = find_end_tokens(job->tokenizer, beam.end_tokens);
+    comm_broadcast(&job->comm, 0, &beam, sizeof beam);
+    job->texts = (struct text_evaluation){
+        .options = {.beam = beam,
+                    .prompts_at_once = prompts_at_once(beam.num_beams),
+                    .num_threads = job->num_threads},
+        .tokenizer = job->tokenizer,
+        .output_dir = job->output_dir,
+        .dev = &job->dev_references,
+        .test = &job->test_references,
+    };
+}
+
 /* What an earlier run left as its result goes first: no file of two runs' parts. */
 static void prepare_output(const struct job *job, struct problem *problem) {
     if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem) &&
@@ -319,6 +359,8 @@ static bool open_all(struct job *job, struct problem *problem) {
     if (!comm_agree(&job->comm, problem))
         return false;
     name_modules(job);
+    if (job->config.task.kind == TASK_LANGUAGE_MODELING && job->purpose != JOB_APPLY)
+        prepare_texts(job);
     return true;
 }
 
@@ -348,6 +390,7 @@ void job_close(struct job *job) {
     dataset_free(&job->dev);
     dataset_free(&job->other_dev);
     dataset_free(&job->test);
+    tokenizer_destroy(&job->tokenizer);
     lm_references_free(&job->dev_references);
     lm_references_free(&job->test_references);
     label_set_free(&job->labels);
@@ -383,6 +426,7 @@ static bool load_weights(const struct job *job, struct stage *stage, struct prob
 
 struct trainer job_trainer(const struct job *job) {
     return (struct trainer){
+        .texts = job->config.task.kind == TASK_LANGUAGE_MODELING ? &job->texts : NULL,
         .comm = job->comm,
         .seed = job->config.run.seed,
         .optimizer = job->config.optimizer,

@@ -113,9 +113,22 @@ static void print_budget(const struct job *job, const struct method_output *outp
         output->search.num_tokens + output->retrain.num_tokens);
 }
 
+static void print_plain(const char *split, const struct evaluation *evaluation) {
+    for (size_t i = 0; i < evaluation->num_metrics; ++i)
+        printf("%-5s %-20s %8.4f\n", split, evaluation->metrics[i].name,
+               evaluation->metrics[i].value);
+}
+
 void results_print_metrics(const struct run_results *results) {
     const struct job *job = results->job;
     const struct method_output *output = results->output;
+    if (job->config.task.kind == TASK_LANGUAGE_MODELING) {
+        printf("\n%-5s %-20s %8s\n", "split", "metric", "result");
+        print_plain("dev", &output->retrain.dev);
+        print_plain("test", &output->retrain.test);
+        print_budget(job, output);
+        return;
+    }
     const struct retrain_result *retrain = &output->retrain;
     const struct constant_answer answer = evaluate_constant_answer(&job->train, &job->labels);
     printf("\n%-*s %-20s %8s %12s\n", split_width(job), "split", "metric", "result", "always one");

@@ -32,8 +32,9 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
 
 /* A GLUE task's metrics are those of io/glue.h; where it has two and the benchmark means them, the
  * score is their mean, listed as a third metric such as accuracy_and_f1. Token classification:
- * precision, recall, f1 (the score) of entities, and accuracy of tokens. The result is the same on
- * every rank. Collective. */
+ * precision, recall, f1 (the score) of entities, and accuracy of tokens. Language modelling: the
+ * negative loss (the score), so that more is better, and the perplexity, both of a token. The
+ * result is the same on every rank. Collective. */
 struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipeline *pipeline,
                                    const struct point *point, const struct dataset *dataset);
 
@@ -47,6 +48,8 @@ struct constant_answer evaluate_constant_answer(const struct dataset *train,
                                                 const struct label_set *labels);
 struct evaluation evaluate_constant(const struct glue_task *glue, const struct label_set *labels,
                                     const struct dataset *dataset, struct constant_answer answer);
+
+void evaluation_add(struct evaluation *evaluation, const char *name, double value);
 
 double evaluation_score(const struct evaluation *evaluation);
 const char *evaluation_score_name(const struct evaluation *evaluation);

@@ -16,6 +16,8 @@
  * same ones. */
 enum phase { PHASE_SEARCH = 1, PHASE_RETRAIN = 2 };
 
+struct text_evaluation;
+
 struct trainer {
     struct comm comm; /* the stages */
     uint64_t seed;
@@ -28,8 +30,9 @@ struct trainer {
         *test;                    /* NULL where absent; other_dev: MNLI's mismatched */
     const struct glue_task *glue; /* NULL: the task is none of GLUE's */
     const struct label_set *labels;
-    struct trace *trace;       /* on rank 0, else NULL */
-    struct progress *progress; /* on rank 0, else NULL */
+    const struct text_evaluation *texts; /* language modelling: train/evaluate_texts.h; else NULL */
+    struct trace *trace;                 /* on rank 0, else NULL */
+    struct progress *progress;           /* on rank 0, else NULL */
     size_t trace_every;
 };
 

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "train/metrics.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,7 +64,7 @@ static void collect(void *context, const struct batch *batch, size_t microbatch,
     }
 }
 
-static void add_metric(struct evaluation *evaluation, const char *name, double value) {
+void evaluation_add(struct evaluation *evaluation, const char *name, double value) {
     FAULT_UNLESS(evaluation->num_metrics < EVALUATION_MAX_METRICS, "too many metrics");
     snprintf(evaluation->metrics[evaluation->num_metrics].name, sizeof evaluation->metrics[0].name,
              "%s", name);
@@ -94,13 +95,13 @@ static void score_sequences(const struct glue_task *glue, const struct dataset *
     double sum = 0;
     for (size_t i = 0; i < glue->num_metrics; ++i) {
         const double value = glue_metric_value(glue->metrics[i], dataset, predictions, num_labels);
-        add_metric(evaluation, glue_metric_name(glue->metrics[i]), value);
+        evaluation_add(evaluation, glue_metric_name(glue->metrics[i]), value);
         sum += value;
     }
     if (glue->score == NULL)
         return;
     evaluation->score = evaluation->num_metrics;
-    add_metric(evaluation, glue->score, sum / (double)glue->num_metrics);
+    evaluation_add(evaluation, glue->score, sum / (double)glue->num_metrics);
 }
 
 /* Drops the tokens without label, so that what is left are the words. */
@@ -123,18 +124,24 @@ static void score_tokens(const struct dataset *dataset, const int32_t *predictio
     const struct entity_scores scores =
         metric_entities((const char *const *)labels->names, labels->count, predicted, gold, offsets,
                         dataset->num_examples);
-    add_metric(evaluation, "f1", scores.f1);
-    add_metric(evaluation, "precision", scores.precision);
-    add_metric(evaluation, "recall", scores.recall);
-    add_metric(evaluation, "accuracy", metric_accuracy(predicted, gold, words));
+    evaluation_add(evaluation, "f1", scores.f1);
+    evaluation_add(evaluation, "precision", scores.precision);
+    evaluation_add(evaluation, "recall", scores.recall);
+    evaluation_add(evaluation, "accuracy", metric_accuracy(predicted, gold, words));
     memory_free(predicted);
     memory_free(gold);
     memory_free(offsets);
 }
 
+static void score_language(struct evaluation *evaluation) {
+    evaluation_add(evaluation, "negative_loss", -evaluation->loss);
+    evaluation_add(evaluation, "perplexity", exp(evaluation->loss));
+}
+
 /* Forward passes over the dataset in its order; returns the mean loss. */
 static double run_batches(const struct trainer *trainer, struct pipeline *pipeline,
-                          const struct point *point, struct collection *collection) {
+                          const struct point *point, pipeline_consumer consume,
+                          struct collection *collection) {
     const struct dataset *dataset = collection->dataset;
     const size_t size = trainer->optimizer.batch_size;
     struct batch *batch = trainer_batch(trainer);
@@ -146,7 +153,7 @@ static double run_batches(const struct trainer *trainer, struct pipeline *pipeli
         for (; count < size && first + count < dataset->num_examples; ++count)
             examples[count] = (uint32_t)(first + count);
         batch_fill(batch, dataset, examples, count, 0, false);
-        const double mean = pipeline_evaluate(pipeline, point, batch, collect, collection);
+        const double mean = pipeline_evaluate(pipeline, point, batch, consume, collection);
         loss += mean * (double)batch->num_labels;
         labelled += batch->num_labels;
     }
@@ -158,7 +165,9 @@ static double run_batches(const struct trainer *trainer, struct pipeline *pipeli
 static void score(const struct glue_task *glue, const struct label_set *labels,
                   const struct dataset *dataset, const struct predictions *predictions,
                   struct evaluation *evaluation) {
-    if (dataset->kind == TASK_TOKEN_CLASSIFICATION)
+    if (dataset->kind == TASK_LANGUAGE_MODELING)
+        score_language(evaluation);
+    else if (dataset->kind == TASK_TOKEN_CLASSIFICATION)
         score_tokens(dataset, predictions->labels, labels, evaluation);
     else
         score_sequences(glue, dataset, predictions, labels->count, evaluation);
@@ -173,7 +182,8 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
         .predictions =
             predictions_create(dataset, trainer->glue != NULL && glue_is_regression(trainer->glue)),
     };
-    const double loss = run_batches(trainer, pipeline, point, &collection);
+    const pipeline_consumer consume = dataset->kind == TASK_LANGUAGE_MODELING ? NULL : collect;
+    const double loss = run_batches(trainer, pipeline, point, consume, &collection);
     *predictions = collection.predictions;
     const struct comm *comm = pipeline_comm(pipeline);
     const size_t count = num_predictions(dataset);

@@ -2,6 +2,7 @@
 #include "train/retrain.h"
 
 #include "base/memory.h"
+#include "train/evaluate_texts.h"
 #include "train/state.h"
 
 #include <math.h>
@@ -152,6 +153,17 @@ static bool loop(struct retrain *retrain, struct retrain_result *result, struct 
     return is_good;
 }
 
+/* Language modelling: by its texts, once. */
+static bool evaluate_generated(const struct trainer *trainer, const struct stage *stage,
+                               const struct point *point, struct evaluation *dev,
+                               struct evaluation *test, struct problem *problem) {
+    const struct text_evaluation *texts = trainer->texts;
+    return texts == NULL ||
+           (evaluate_texts(texts, &trainer->comm, stage, point, "dev", texts->dev, dev, problem) &&
+            evaluate_texts(texts, &trainer->comm, stage, point, "test", texts->test, test,
+                           problem));
+}
+
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
                  const struct stage *stage, float *factors, struct retrain_result *result,
                  struct problem *problem) {
@@ -160,12 +172,14 @@ bool retrain_run(const struct trainer *trainer, const struct retrain_options *op
     retrain_open(&retrain);
     const size_t bytes = stage->factors.size * sizeof *factors;
     memcpy(retrain.state.factors, factors, bytes);
-    const bool is_good = loop(&retrain, result, problem);
+    bool is_good = loop(&retrain, result, problem);
     const struct point point = {retrain.state.factors, NULL};
     if (is_good && trainer->other_dev != NULL)
         result->other_dev = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->other_dev);
     if (is_good && trainer->test != NULL)
         result->test = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->test);
+    is_good =
+        is_good && evaluate_generated(trainer, stage, &point, &result->dev, &result->test, problem);
     result->num_steps = retrain.state.step;
     result->num_tokens = retrain.num_tokens;
     result->loss_train = retrain.loss;

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import beam_case
+import generate_case
 import metrics_case
 import model_cases
 import optimizer_case
@@ -29,6 +30,7 @@ def writers():
     table["optimizer"] = optimizer_case.write_case
     table["metrics"] = metrics_case.write_case
     table["beam"] = beam_case.write_case
+    table["generate"] = generate_case.write_case
     table["label-smoothing"] = smoothing_case.write_case
     return table
 
