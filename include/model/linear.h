@@ -1,7 +1,9 @@
 /* A frozen projection with an optional low-rank adapter:
  *     y = x W^T + b + s ((x A^T) * q) B,     W [out, in], A [r, in], B [r, out]
  * B is kept transposed to the usual LoRA layout so that all its products run along rows. q [r] are
- * the selection variables (AutoLoRA, eq. 3); without them q = 1 (plain LoRA). */
+ * the selection variables (AutoLoRA, eq. 3); without them q = 1 (plain LoRA). In the form of a
+ * singular value decomposition (AdaLoRA) q are the singular values, which are trained factors
+ * themselves; the tangents then hold them constant. */
 #ifndef AUTOLORA_MODEL_LINEAR_H
 #define AUTOLORA_MODEL_LINEAR_H
 
@@ -15,8 +17,10 @@ struct adapter {
     float scale;               /* lora_scale s */
     size_t a_offset, b_offset; /* into the factors */
     size_t selection_offset;   /* into the selection variables */
-    size_t module;             /* number of the module in the whole model */
-    float dropout;             /* rate on the adapter's input */
+    bool has_singular_values;
+    size_t singular_offset; /* into the factors: [r] */
+    size_t module;          /* number of the module in the whole model */
+    float dropout;          /* rate on the adapter's input */
 };
 
 struct linear {

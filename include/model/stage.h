@@ -19,10 +19,11 @@
  * the order of enum projection. */
 struct adapter_options {
     bool is_target[NUM_PROJECTIONS];
-    const size_t *ranks;   /* [modules of the whole model]; 0: not adapted */
-    const float *scales;   /* [modules of the whole model] lora_scale */
-    float dropout;         /* on the adapters' input */
-    size_t num_components; /* k: selection variables a module; 0: none */
+    const size_t *ranks;      /* [modules of the whole model]; 0: not adapted */
+    const float *scales;      /* [modules of the whole model] lora_scale */
+    float dropout;            /* on the adapters' input */
+    size_t num_components;    /* k: selection variables a module; 0: none */
+    bool has_singular_values; /* one trained for each component (AdaLoRA); no selection variables */
 };
 
 struct stage_options {

@@ -19,13 +19,19 @@ static struct matrix weight_of(const struct linear *linear) {
                            linear->output_stride, linear->input_stride};
 }
 
+/* q; NULL: all ones. */
+static const float *components(const struct linear *linear, const struct point *point) {
+    if (linear->adapter.has_singular_values)
+        return point->factors + linear->adapter.singular_offset;
+    return point->selection == NULL ? NULL : point->selection + linear->adapter.selection_offset;
+}
+
 /* z = s h * q. */
 static void select_components(const struct linear *linear, const struct point *point,
                               const float *h, size_t tokens, float *z) {
     const size_t rank = linear->adapter.rank;
     const float scale = linear->adapter.scale;
-    const float *q =
-        point->selection == NULL ? NULL : point->selection + linear->adapter.selection_offset;
+    const float *q = components(linear, point);
     for (size_t i = 0; i < tokens; ++i)
         for (size_t j = 0; j < rank; ++j)
             z[i * rank + j] = scale * h[i * rank + j] * (q == NULL ? 1.0f : q[j]);
@@ -106,7 +112,10 @@ void linear_backward(const struct linear *linear, const struct point *point, con
     gemm(1, matrix_transpose(matrix_of(z, tokens, rank)), d_y_view, false,
          gradient->factors + adapter->b_offset, linear->output_size);
     gemm(1, d_y_view, matrix_transpose(factor_b(linear, point->factors)), false, d_z, rank);
-    if (gradient->selection != NULL)
+    if (adapter->has_singular_values)
+        selection_gradient(linear, d_z, h, NULL, NULL, tokens,
+                           gradient->factors + adapter->singular_offset);
+    else if (gradient->selection != NULL)
         selection_gradient(linear, d_z, h, NULL, NULL, tokens,
                            gradient->selection + adapter->selection_offset);
     /* h = dropout(x) A^T */

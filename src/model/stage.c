@@ -37,12 +37,18 @@ static void add_adapter(struct stage *stage, size_t block, enum projection proje
                  "module %zu has %zu components and %zu selection variables", module, adapter->rank,
                  adapters->num_components);
     char *name = architecture_module_name(&stage->options.architecture, block, projection);
-    adapter->a_offset = parameter_table_add(&stage->factors, memory_format("%s.lora_A", name),
-                                            adapter->rank, linear->input_size, INITIALIZE_KAIMING,
-                                            true, IDENTITY_FIRST_ADAPTER + 2 * module);
-    adapter->b_offset = parameter_table_add(&stage->factors, memory_format("%s.lora_B", name),
-                                            adapter->rank, linear->output_size, INITIALIZE_ZERO,
-                                            true, IDENTITY_FIRST_ADAPTER + 2 * module + 1);
+    const bool is_svd = adapter->has_singular_values = adapters->has_singular_values;
+    adapter->a_offset = parameter_table_add(
+        &stage->factors, memory_format("%s.lora_A", name), adapter->rank, linear->input_size,
+        is_svd ? INITIALIZE_NORMAL : INITIALIZE_KAIMING, true, IDENTITY_FIRST_ADAPTER + 2 * module);
+    adapter->b_offset =
+        parameter_table_add(&stage->factors, memory_format("%s.lora_B", name), adapter->rank,
+                            linear->output_size, is_svd ? INITIALIZE_NORMAL : INITIALIZE_ZERO, true,
+                            IDENTITY_FIRST_ADAPTER + 2 * module + 1);
+    if (is_svd) /* zeros: no random numbers, so any identity will do */
+        adapter->singular_offset =
+            parameter_table_add(&stage->factors, memory_format("%s.lora_E", name), adapter->rank, 1,
+                                INITIALIZE_ZERO, true, 0);
     memory_free(name);
     if (adapter->rank > stage->largest_rank)
         stage->largest_rank = adapter->rank;

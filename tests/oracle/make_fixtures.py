@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import adalora_case
 import beam_case
 import generate_case
 import metrics_case
@@ -32,6 +33,7 @@ def writers():
     table["beam"] = beam_case.write_case
     table["generate"] = generate_case.write_case
     table["label-smoothing"] = smoothing_case.write_case
+    table["adalora"] = adalora_case.write_case
     return table
 
 

@@ -168,6 +168,10 @@ static inline void fixture_factor(const struct fixture *fixture, const struct pa
         for (size_t i = 0; i < entry->rows; ++i)
             for (size_t j = 0; j < entry->columns; ++j)
                 place[i * entry->columns + j] = b[j * entry->rows + i];
+    } else if (length > 7 && strcmp(entry->name + length - 7, ".lora_E") == 0) {
+        const float *e =
+            fixture_tensor(fixture, &count, "%slora_E.%.*s", prefix, (int)length - 7, entry->name);
+        memcpy(place, e, count * sizeof *e);
     } else {
         const float *values_of = fixture_tensor(fixture, &count, "%s%s", prefix, entry->name);
         memcpy(place, values_of, count * sizeof *values_of);
