@@ -69,6 +69,13 @@ static bool searches(const struct run *run) {
     return adapter->method == METHOD_AUTOLORA && *adapter->ranks_from == '\0';
 }
 
+/* Components of a module in the trace: of the search, or AdaLoRA's. */
+static size_t traced_components(const struct run *run) {
+    if (run->job.config.adapter.method == METHOD_ADALORA)
+        return method_adalora_rank(&run->input);
+    return searches(run) ? run->job.config.adapter.rank : 0;
+}
+
 static void open_trace(struct run *run, struct problem *problem) {
     struct json *provenance = results_provenance(&run->job);
     char *text = json_print(provenance, false);
@@ -77,7 +84,8 @@ static void open_trace(struct run *run, struct problem *problem) {
         .path = path,
         .module_names = (const char *const *)run->job.module_names,
         .num_modules = run->job.num_modules,
-        .num_components = searches(run) ? run->job.config.adapter.rank : 0,
+        .num_components = traced_components(run),
+        .has_allocation = run->job.config.adapter.method == METHOD_ADALORA,
         .input_text = run->job.input_text,
         .provenance = text,
         .flush_seconds = run->job.config.output.flush_seconds,
@@ -152,19 +160,30 @@ static bool read_given_ranks(struct run *run, struct problem *problem) {
     return true;
 }
 
-static bool choose_ranks(struct run *run, struct problem *problem) {
-    const struct job *job = &run->job;
-    if (*job->config.adapter.ranks_from == '\0' &&
-        !run->method->choose_ranks(&run->input, &run->output, problem))
-        return false;
+static bool write_ranks(const struct run *run, struct problem *problem) {
     if (is_first(run)) {
-        if (run->output.warning != NULL)
-            printf("warning: %s\n", run->output.warning);
-        char *text = results_ranks_text(job, run->output.ranks);
+        char *text = results_ranks_text(&run->job, run->output.ranks);
         write_output(run, "ranks.json", text, problem);
         memory_free(text);
     }
-    return comm_agree(&job->comm, problem);
+    return comm_agree(&run->job.comm, problem);
+}
+
+static bool chooses_ranks(const struct run *run) {
+    return run->method->choose_ranks != NULL && *run->job.config.adapter.ranks_from == '\0';
+}
+
+/* ranks.json is there as soon as the ranks are known. */
+static bool train(struct run *run, struct problem *problem) {
+    const struct method *method = run->method;
+    if (chooses_ranks(run) && !method->choose_ranks(&run->input, &run->output, problem))
+        return false;
+    if (is_first(run) && run->output.warning != NULL)
+        printf("warning: %s\n", run->output.warning);
+    const bool is_known = method->choose_ranks != NULL;
+    return (!is_known || write_ranks(run, problem)) &&
+           method->train(&run->input, &run->output, problem) &&
+           (is_known || write_ranks(run, problem));
 }
 
 /* result.json comes last: where it is, the run is whole. */
@@ -202,9 +221,8 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
         results_print_header(&run->job);
     run->trainer = job_trainer(&run->job);
     prepare_method(run);
-    const bool is_good = read_given_ranks(run, problem) && open_outputs(run, problem) &&
-                         choose_ranks(run, problem) &&
-                         run->method->train(&run->input, &run->output, problem);
+    const bool is_good =
+        read_given_ranks(run, problem) && open_outputs(run, problem) && train(run, problem);
     struct problem closing = {0};
     const bool is_closed = close_outputs(run, &closing);
     if (is_good && !is_closed)

@@ -321,6 +321,15 @@ static void store_key(struct input *input, size_t index, struct config *config) 
     memory_free(found);
 }
 
+static void check_given_ranks(struct input *input, const struct method_options *adapter) {
+    size_t index;
+    const struct config_key *key = find_key("adapter.ranks_from", &index);
+    if (adapter->method == METHOD_ADALORA && adapter->ranks_from != NULL &&
+        *adapter->ranks_from != '\0')
+        add_mistake(input, input->sources[index], key->path,
+                    "expected none, as adapter.method adalora finds the ranks itself");
+}
+
 /* The defaults that follow from other keys, and keys that contradict each other. */
 static void derive_keys(struct input *input, struct config *config) {
     struct run_options *run = &config->run;
@@ -328,6 +337,7 @@ static void derive_keys(struct input *input, struct config *config) {
         memory_free(run->output_dir);
         run->output_dir = memory_format("outputs/%s", run->name);
     }
+    check_given_ranks(input, &config->adapter);
     struct task_options *task = &config->task;
     if (task->name == NULL)
         return;

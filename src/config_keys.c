@@ -19,6 +19,7 @@ static const char *const METHODS[] = {
     [METHOD_AUTOLORA] = "autolora",
     [METHOD_LORA] = "lora",
     [METHOD_RANDOM] = "random",
+    [METHOD_ADALORA] = "adalora",
 };
 static const char *const HYPERGRADIENTS[] = {
     [HYPERGRADIENT_EXACT] = "exact",
@@ -133,15 +134,31 @@ static const struct config_key KEYS[] = {
 
     CHOICE("adapter.method", adapter.method, DEFAULT("\"autolora\""), ONE_OF(METHODS),
            HELP("autolora: search the ranks, then retrain at them; lora: train at uniform ranks; "
-                "random: train at random ranks (the control of a search)")),
+                "random: train at random ranks (the control of a search); "
+                "adalora: cut components down to a total rank while they are trained")),
     INTEGER("adapter.rank", adapter.rank, DEFAULT("8"), FROM_TO(1, 4096),
             HELP("autolora: k, the largest rank that the search can choose; lora: the rank of every module; "
-                 "random: the mean rank, if adapter.mean_rank is 0")),
+                 "random, adalora: the mean rank, if adapter.mean_rank is 0")),
     NUMBER("adapter.mean_rank", adapter.mean_rank, DEFAULT("0"), FROM_TO(0, 4096),
-           HELP("lora, random: the total rank is this times the modules, rounded (a baseline with the budget "
-                "of a search); lora spreads it evenly; 0: use adapter.rank")),
+           HELP("lora, random, adalora: the total rank is this times the modules, rounded (a baseline with the "
+                "budget of a search); lora spreads it evenly; 0: use adapter.rank")),
     INTEGER("adapter.rank_max", adapter.rank_max, DEFAULT("0"), FROM_TO(0, 4096),
             HELP("random: all ranks from 0 to this one are drawn alike; 0: twice the mean, rounded up")),
+    INTEGER("adapter.initial_rank", adapter.initial_rank, DEFAULT("0"), FROM_TO(0, 4096),
+            HELP("adalora: rank of every module at the start; 0: 1.5 times the mean, rounded up")),
+    NUMBER("adapter.warmup_share", adapter.warmup_share, DEFAULT("0.1"), FROM_TO(0, 1),
+           HELP("adalora: part of the updates before the total rank begins to fall (with the third power of time)")),
+    NUMBER("adapter.final_share", adapter.final_share, DEFAULT("0.3"), FROM_TO(0, 1),
+           HELP("adalora: part of the updates at the end, in which the ranks stay")),
+    INTEGER("adapter.allocate_every", adapter.allocate_every, DEFAULT("10"), AT_LEAST(1),
+            HELP("adalora: updates from one choice of components to the next while the total rank falls")),
+    NUMBER("adapter.importance_beta1", adapter.importance_beta1, DEFAULT("0.85"), BELOW_ONE,
+           HELP("adalora: decay of the average of a parameter's sensitivity")),
+    NUMBER("adapter.importance_beta2", adapter.importance_beta2, DEFAULT("0.85"), BELOW_ONE,
+           HELP("adalora: decay of the average of the sensitivity's uncertainty")),
+    NUMBER("adapter.orthogonality", adapter.orthogonality, DEFAULT("0.1"), AT_LEAST(0),
+           HELP("adalora: weight of the penalty, the mean over all factors of ||X X^T - I|| (not squared: as the "
+                "authors' code has it)")),
     NUMBER("adapter.alpha", adapter.alpha, DEFAULT("16"), ABOVE_ZERO,
            HELP("lora_alpha: an update is scaled by alpha / rank")),
     PROJECTIONS("adapter.targets", adapter.is_target, DEFAULT("[\"query\", \"value\"]"),

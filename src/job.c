@@ -468,6 +468,7 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
                 .scales = scales,
                 .dropout = (float)job->config.adapter.dropout,
                 .num_components = request->num_components,
+                .has_singular_values = request->has_singular_values,
             },
         .head_kind = head_kind_of((enum task_kind)job->config.task.kind),
         .is_regression = job->glue != NULL && glue_is_regression(job->glue),

@@ -19,6 +19,7 @@ struct trace_options {
     const char *path;
     const char *const *module_names; /* [num_modules] */
     size_t num_modules, num_components;
+    bool has_allocation;    /* the components are AdaLoRA's, not those of a search */
     const char *input_text; /* root attribute "input" */
     const char *provenance; /* JSON text, root attribute "provenance" */
     double flush_seconds;   /* rows are written that long after the last flush, by the next call; 0:
@@ -33,6 +34,14 @@ struct trace_search_row {
     double loss_train, loss_validation;
     const size_t *ranks; /* [num_modules] under the threshold rule */
 };
+/* One update of AdaLoRA. */
+struct trace_allocation_row {
+    size_t step;
+    double time;
+    size_t budget;
+    const float *singular_values, *importance; /* [num_modules, num_components] */
+    const size_t *ranks;                       /* [num_modules] kept by the last mask */
+};
 struct trace_retrain_row {
     size_t step;
     double time, loss_train, learning_rate, gradient_norm;
@@ -45,12 +54,16 @@ struct trace_evaluation_row {
 /* Layout: /modules [num_modules] strings;
  * /search/{step,time,selection,logits,hypergradient,loss_train, loss_validation,ranks};
  * /retrain/{step,time,loss_train,learning_rate,gradient_norm}; /evaluation/{step,time,loss,score}.
- * selection, logits, hypergradient: float32 [N, modules, k]; ranks int32 [N, modules]; losses,
- * times float64; steps uint64. Search series are left out where num_components is 0. Each dataset
- * has the attributes "units" and "description". */
+ * /allocation/{step,time,budget,singular_values,importance,ranks} where has_allocation.
+ * selection, logits, hypergradient, singular_values, importance: float32 [N, modules, k]; ranks
+ * int32 [N, modules]; losses, times float64; steps uint64. Search series are left out where
+ * num_components is 0 or has_allocation. Each dataset has the attributes "units" and "description".
+ */
 struct trace *trace_create(const struct trace_options *options, struct problem *problem);
 bool trace_add_search(struct trace *trace, const struct trace_search_row *row,
                       struct problem *problem);
+bool trace_add_allocation(struct trace *trace, const struct trace_allocation_row *row,
+                          struct problem *problem);
 bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,
                        struct problem *problem);
 bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row *row,

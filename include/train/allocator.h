@@ -43,6 +43,10 @@ void allocator_update(struct allocator *allocator, size_t step, const float *gra
 const double *allocator_scores(const struct allocator *allocator);
 /* Whether it was kept by the last mask. */
 const bool *allocator_kept(const struct allocator *allocator);
+/* Singular values of all components, [modules of the model * components], on rank 0 alone.
+ * Collective. */
+void allocator_singular_values(const struct allocator *allocator, const float *factors,
+                               float *values);
 /* Components kept in each module of the model. */
 void allocator_ranks(const struct allocator *allocator, size_t *ranks);
 

@@ -10,18 +10,24 @@
 #include "train/search.h"
 #include "train/trainer.h"
 
-enum adapter_method { METHOD_AUTOLORA, METHOD_LORA, METHOD_RANDOM };
+enum adapter_method { METHOD_AUTOLORA, METHOD_LORA, METHOD_RANDOM, METHOD_ADALORA };
 
 /* Keys adapter.*. */
 struct method_options {
     int method;       /* enum adapter_method */
     size_t rank;      /* k in the search; the uniform lora_rank of method lora */
-    double mean_rank; /* lora, random: round(mean_rank * modules) components in all; 0: rank */
+    double mean_rank; /* lora, random, adalora: round(mean_rank * modules) components in all; 0:
+                         rank of each */
     size_t rank_max;  /* random: largest rank of a module; 0: twice the mean */
     double alpha;
     bool is_target[NUM_PROJECTIONS]; /* key "targets": a list of projection names */
     double dropout;
-    char *ranks_from; /* a ranks.json: retrain at those ranks, no search; "": none */
+    size_t initial_rank;              /* adalora: of every module; 0: 1.5 times the mean */
+    double warmup_share, final_share; /* adalora: parts of the updates before and after the cut */
+    size_t allocate_every;            /* adalora: updates from one mask to the next */
+    double importance_beta1, importance_beta2;
+    double orthogonality; /* adalora: weight of the penalty */
+    char *ranks_from;     /* a ranks.json: retrain at those ranks, no search; "": none */
 };
 
 /* The adapters of a stage to be created. lora_scale of a module is alpha / divisor, where divisor
@@ -31,6 +37,7 @@ struct stage_request {
     const float *scales; /* [num_modules]; NULL: from alpha */
     size_t fixed_divisor;
     size_t num_components; /* selection variables a module; 0: none */
+    bool has_singular_values;
 };
 
 struct method_input {
@@ -62,10 +69,10 @@ void method_output_free(struct method_output *output);
 
 /* Both are collective, and false with a problem, the same on every rank, on failure. */
 struct method {
-    /* Chooses output->ranks. */
+    /* Chooses output->ranks. NULL: they come with the training. */
     bool (*choose_ranks)(const struct method_input *input, struct method_output *output,
                          struct problem *problem);
-    /* Trains and evaluates the adapters at output->ranks. */
+    /* Trains and evaluates adapters, at output->ranks if these were chosen. */
     bool (*train)(const struct method_input *input, struct method_output *output,
                   struct problem *problem);
 };
@@ -74,9 +81,10 @@ const struct method *method_of(enum adapter_method method);
 /* round(mean_rank * modules), or rank * modules where no mean is given. */
 size_t method_total_rank(const struct method_input *input);
 
-/* Trainable parameters of all stages: counts [2], adapters and task head. Collective. */
+/* Sets adapter_parameters and head_parameters to what the stages train, and raises most_parameters
+ * to that. Collective. */
 void method_count_parameters(const struct method_input *input, const struct stage *stage,
-                             size_t counts[2]);
+                             struct method_output *output);
 
 /* lora: all ranks alike, or as nearly as whole numbers allow. */
 bool method_lora_ranks(const struct method_input *input, struct method_output *output,
@@ -90,5 +98,12 @@ bool method_random_ranks(const struct method_input *input, struct method_output 
                          struct problem *problem);
 /* Draws such a vector: ranks [num_modules], total <= rank_max * num_modules. */
 void random_ranks(uint64_t seed, size_t num_modules, size_t total, size_t rank_max, size_t *ranks);
+
+/* adalora: the components are cut down to the total while they are trained (train/allocator.h);
+ * what is left is used as it is, as plain LoRA. */
+bool method_adalora_train(const struct method_input *input, struct method_output *output,
+                          struct problem *problem);
+/* Components of every module at its start. */
+size_t method_adalora_rank(const struct method_input *input);
 
 #endif

@@ -32,12 +32,31 @@ struct retrain_result {
     size_t best_step;
 };
 
+/* What a method adds to the training; every function is collective over trainer->comm. */
+struct retrain_extension {
+    void *context;
+    /* Adds to the gradient of the loss. */
+    void (*add_gradient)(void *context, const float *factors, float *gradient);
+    /* After update `step` (from 0) along gradient_scale times the gradient. A problem, on failing
+     * output, may be this rank's alone. */
+    void (*after_update)(void *context, size_t step, const float *gradient, double gradient_scale,
+                         float *factors, struct problem *problem);
+    /* After the last update: the model as it will be used, with its factors, in place of the one
+     * that was trained. They stay with the context. False and a problem, the same on every rank. */
+    bool (*finish)(void *context, const float *factors, const struct stage **stage,
+                   const float **used_factors, struct problem *problem);
+};
+
+/* Updates of the whole training. */
+size_t retrain_num_steps(const struct trainer *trainer, const struct retrain_options *options);
+
 /* Trains the factors [stage->factors.size] (stage without selection variables) from where they are,
  * on the whole training set, D_val included; evaluates on dev after each epoch and at the end. The
  * result's metrics are of the factors that it leaves. False and a problem, the same on every rank,
- * on a non-finite loss or failing output. Collective over trainer->comm. */
+ * on a non-finite loss or failing output. extension: NULL for none. Collective over trainer->comm.
+ */
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
-                 const struct stage *stage, float *factors, struct retrain_result *result,
-                 struct problem *problem);
+                 const struct retrain_extension *extension, const struct stage *stage,
+                 float *factors, struct retrain_result *result, struct problem *problem);
 
 #endif

@@ -47,6 +47,9 @@ struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct st
                                   bool keeps_tangents);
 struct batch *trainer_batch(const struct trainer *trainer);
 
+/* What a gradient of this norm is multiplied by: clipping. */
+double trainer_gradient_scale(const struct trainer *trainer, double norm);
+
 /* One update of the factors by AdamW with clipping; returns the gradient's norm before clipping.
  * Collective. */
 double trainer_update_factors(const struct trainer *trainer, const struct pipeline *pipeline,

@@ -10,7 +10,7 @@
 #include <time.h>
 
 enum { BUFFER_ROWS = 256, MAX_COLUMNS = 8, FORMAT_VERSION = 1 };
-enum table_name { TABLE_SEARCH, TABLE_RETRAIN, TABLE_EVALUATION, NUM_TABLES };
+enum table_name { TABLE_SEARCH, TABLE_ALLOCATION, TABLE_RETRAIN, TABLE_EVALUATION, NUM_TABLES };
 enum row_shape { SCALAR, PER_MODULE, PER_COMPONENT };
 
 struct column_description {
@@ -42,6 +42,18 @@ static const struct table_description table_descriptions[NUM_TABLES] = {
           {"/search/loss_validation", H5TYPE_F64, SCALAR, "nat", "loss of the batch of D_val"},
           {"/search/ranks", H5TYPE_I32, PER_MODULE, "1",
            "rank of each module under the threshold rule [row, module]"}}},
+    [TABLE_ALLOCATION] =
+        {"/allocation",
+         6,
+         {{"/allocation/step", H5TYPE_U64, SCALAR, "updates", "updates of the training done"},
+          {"/allocation/time", H5TYPE_F64, SCALAR, "s", "time since the run began"},
+          {"/allocation/budget", H5TYPE_U64, SCALAR, "1", "total rank by the schedule"},
+          {"/allocation/singular_values", H5TYPE_F32, PER_COMPONENT, "1",
+           "singular values after the mask [row, module, component]"},
+          {"/allocation/importance", H5TYPE_F32, PER_COMPONENT, "1",
+           "importance scores [row, module, component]"},
+          {"/allocation/ranks", H5TYPE_I32, PER_MODULE, "1",
+           "components kept by the last mask [row, module]"}}},
     [TABLE_RETRAIN] =
         {"/retrain",
          5,
@@ -123,6 +135,12 @@ static bool create_table(struct trace *trace, enum table_name name, struct probl
     return is_good;
 }
 
+static bool is_wanted(const struct trace_options *options, enum table_name name) {
+    if (name == TABLE_SEARCH)
+        return options->num_components > 0 && !options->has_allocation;
+    return name != TABLE_ALLOCATION || options->has_allocation;
+}
+
 static bool create_content(struct trace *trace, const struct trace_options *options,
                            struct problem *problem) {
     bool is_good =
@@ -132,7 +150,7 @@ static bool create_content(struct trace *trace, const struct trace_options *opti
         h5file_write_strings(trace->file, "/modules", options->module_names, options->num_modules,
                              problem);
     for (int name = 0; is_good && name < NUM_TABLES; ++name)
-        if (name != TABLE_SEARCH || options->num_components > 0)
+        if (is_wanted(options, (enum table_name)name))
             is_good = create_table(trace, (enum table_name)name, problem);
     return is_good && h5file_flush(trace->file, problem);
 }
@@ -196,15 +214,20 @@ static bool add_row(struct trace *trace, enum table_name name, const void *const
                                           : trace_flush_if_due(trace, problem);
 }
 
+/* Into the last column of the next row. */
+static void put_ranks(struct trace *trace, enum table_name name, const size_t *ranks) {
+    const struct table *table = &trace->tables[name];
+    FAULT_UNLESS(table->num_columns > 0, "a row of %s in a trace without it",
+                 table_descriptions[name].group);
+    const struct column *column = &table->columns[table->num_columns - 1];
+    int32_t *place = (int32_t *)(void *)(column->rows + table->num_rows * column->row_bytes);
+    for (size_t i = 0; i < trace->num_modules; ++i)
+        place[i] = (int32_t)ranks[i];
+}
+
 bool trace_add_search(struct trace *trace, const struct trace_search_row *row,
                       struct problem *problem) {
-    enum { RANKS = 7 };
-    struct table *table = &trace->tables[TABLE_SEARCH];
-    FAULT_UNLESS(table->num_columns > RANKS, "a search row in a trace without a search");
-    const struct column *column = &table->columns[RANKS];
-    int32_t *ranks = (int32_t *)(void *)(column->rows + table->num_rows * column->row_bytes);
-    for (size_t i = 0; i < trace->num_modules; ++i)
-        ranks[i] = (int32_t)row->ranks[i];
+    put_ranks(trace, TABLE_SEARCH, row->ranks);
     const uint64_t step = row->step;
     const void *values[] = {&step,
                             &row->time,
@@ -215,6 +238,15 @@ bool trace_add_search(struct trace *trace, const struct trace_search_row *row,
                             &row->loss_validation,
                             NULL /* ranks are there already */};
     return add_row(trace, TABLE_SEARCH, values, problem);
+}
+
+bool trace_add_allocation(struct trace *trace, const struct trace_allocation_row *row,
+                          struct problem *problem) {
+    put_ranks(trace, TABLE_ALLOCATION, row->ranks);
+    const uint64_t step = row->step, budget = row->budget;
+    const void *values[] = {&step,           &row->time, &budget, row->singular_values,
+                            row->importance, NULL /* ranks */};
+    return add_row(trace, TABLE_ALLOCATION, values, problem);
 }
 
 bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,

@@ -188,6 +188,19 @@ const bool *allocator_kept(const struct allocator *allocator) {
     return allocator->is_kept;
 }
 
+void allocator_singular_values(const struct allocator *allocator, const float *factors,
+                               float *values) {
+    const size_t k = allocator->num_components, modules = allocator->stage->num_modules;
+    float *own = memory_allocate(modules * k, sizeof *own, "singular values");
+    for (size_t m = 0; m < modules; ++m) {
+        const struct linear *linear;
+        const struct adapter *adapter = adapter_of(allocator->stage, m, &linear);
+        memcpy(own + m * k, factors + adapter->singular_offset, k * sizeof *own);
+    }
+    comm_gather(&allocator->comm, own, modules * k, sizeof *own, values);
+    memory_free(own);
+}
+
 void allocator_ranks(const struct allocator *allocator, size_t *ranks) {
     const size_t k = allocator->num_components;
     for (size_t m = 0; m < allocator->num_modules; ++m) {

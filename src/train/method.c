@@ -17,17 +17,12 @@ static bool train_adapters(const struct method_input *input, struct method_outpu
     struct stage *stage = input->create_stage(input->context, &request, problem);
     if (stage == NULL)
         return false;
-    size_t counts[2];
-    method_count_parameters(input, stage, counts);
-    output->adapter_parameters = counts[0];
-    output->head_parameters = counts[1];
-    if (counts[0] + counts[1] > output->most_parameters)
-        output->most_parameters = counts[0] + counts[1];
+    method_count_parameters(input, stage, output);
     float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
     parameter_table_initialize(&stage->factors, input->trainer->seed, PHASE_RETRAIN, factors);
-    const bool is_good =
-        retrain_run(input->trainer, input->retrain, stage, factors, &output->retrain, problem) &&
-        input->save(input->context, stage, factors, problem);
+    const bool is_good = retrain_run(input->trainer, input->retrain, NULL, stage, factors,
+                                     &output->retrain, problem) &&
+                         input->save(input->context, stage, factors, problem);
     memory_free(factors);
     stage_destroy(&stage);
     return is_good;
@@ -37,6 +32,7 @@ static const struct method METHODS[] = {
     [METHOD_AUTOLORA] = {method_autolora_ranks, train_adapters},
     [METHOD_LORA] = {method_lora_ranks, train_adapters},
     [METHOD_RANDOM] = {method_random_ranks, train_adapters},
+    [METHOD_ADALORA] = {NULL, method_adalora_train},
 };
 
 const struct method *method_of(enum adapter_method method) {
@@ -56,8 +52,9 @@ size_t method_total_rank(const struct method_input *input) {
 }
 
 void method_count_parameters(const struct method_input *input, const struct stage *stage,
-                             size_t counts[2]) {
+                             struct method_output *output) {
     const struct comm *comm = &input->trainer->comm;
+    size_t counts[2] = {0};
     size_t own[2] = {0};
     for (size_t i = 0; i < stage->factors.count; ++i) {
         const struct parameter *entry = &stage->factors.entries[i];
@@ -66,10 +63,13 @@ void method_count_parameters(const struct method_input *input, const struct stag
     own[0] += stage->selection_size;
     size_t *all = memory_allocate(2 * (size_t)comm->size, sizeof *all, "counts");
     comm_all_gather(comm, own, 2, sizeof *own, all);
-    counts[0] = counts[1] = 0;
     for (int r = 0; r < comm->size; ++r) {
         counts[0] += all[2 * r];
         counts[1] += all[2 * r + 1];
     }
     memory_free(all);
+    output->adapter_parameters = counts[0];
+    output->head_parameters = counts[1];
+    if (counts[0] + counts[1] > output->most_parameters)
+        output->most_parameters = counts[0] + counts[1];
 }

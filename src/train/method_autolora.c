@@ -10,9 +10,7 @@
 static bool search_ranks(const struct method_input *input, const struct budget *budget,
                          struct stage *stage, struct method_output *output,
                          struct problem *problem) {
-    size_t counts[2];
-    method_count_parameters(input, stage, counts);
-    output->most_parameters = counts[0] + counts[1];
+    method_count_parameters(input, stage, output);
     if (!search_run(input->trainer, input->search, budget, stage, &output->search, problem))
         return false;
     memcpy(output->ranks, output->search.ranks, input->num_modules * sizeof *output->ranks);

@@ -11,9 +11,11 @@
 struct retrain {
     const struct trainer *trainer;
     const struct retrain_options *options;
+    const struct retrain_extension *extension; /* NULL: none */
     const struct stage *stage;
     struct pipeline *pipeline;
     struct training_state state;
+    const float *used_factors; /* those that are evaluated */
     struct gradient gradient;
     uint32_t *subset, *examples;
     struct sampler sampler;
@@ -21,6 +23,12 @@ struct retrain {
     size_t num_steps, steps_per_epoch, num_tokens;
     double loss, gradient_norm, rate;
 };
+
+size_t retrain_num_steps(const struct trainer *trainer, const struct retrain_options *options) {
+    const size_t count = trainer->train->num_examples, size = trainer->optimizer.batch_size;
+    const double steps = ceil(options->epochs * (double)((count + size - 1) / size));
+    return options->steps > 0 ? options->steps : (size_t)fmax(1, steps);
+}
 
 static void retrain_open(struct retrain *retrain) {
     const struct trainer *trainer = retrain->trainer;
@@ -36,9 +44,7 @@ static void retrain_open(struct retrain *retrain) {
     retrain->sampler = sampler_create(trainer->seed, 3, retrain->subset, count, size);
     retrain->batch = trainer_batch(trainer);
     retrain->steps_per_epoch = sampler_batches_per_pass(&retrain->sampler);
-    const double steps = ceil(retrain->options->epochs * (double)retrain->steps_per_epoch);
-    retrain->num_steps =
-        retrain->options->steps > 0 ? retrain->options->steps : (size_t)fmax(1, steps);
+    retrain->num_steps = retrain_num_steps(trainer, retrain->options);
 }
 
 static void retrain_close(struct retrain *retrain) {
@@ -51,7 +57,7 @@ static void retrain_close(struct retrain *retrain) {
     batch_destroy(&retrain->batch);
 }
 
-static void iterate(struct retrain *retrain) {
+static void iterate(struct retrain *retrain, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
     const struct optimizer_options *optimizer = &trainer->optimizer;
     const size_t step = retrain->state.step;
@@ -61,6 +67,10 @@ static void iterate(struct retrain *retrain) {
     const struct point point = {retrain->state.factors, NULL};
     retrain->loss =
         pipeline_gradient(retrain->pipeline, &point, retrain->batch, false, &retrain->gradient);
+    const struct retrain_extension *extension = retrain->extension;
+    if (extension != NULL)
+        extension->add_gradient(extension->context, retrain->state.factors,
+                                retrain->gradient.factors);
     const double peak = retrain->options->learning_rate > 0 ? retrain->options->learning_rate
                                                             : optimizer->learning_rate;
     retrain->rate = schedule_rate((enum schedule_kind)optimizer->schedule, peak,
@@ -68,6 +78,10 @@ static void iterate(struct retrain *retrain) {
     retrain->gradient_norm =
         trainer_update_factors(trainer, retrain->pipeline, retrain->rate, retrain->gradient.factors,
                                &retrain->state.factor_adam, retrain->state.factors);
+    if (extension != NULL)
+        extension->after_update(extension->context, step, retrain->gradient.factors,
+                                trainer_gradient_scale(trainer, retrain->gradient_norm),
+                                retrain->state.factors, problem);
     retrain->num_tokens += retrain->batch->num_tokens;
     ++retrain->state.step;
 }
@@ -89,7 +103,7 @@ static void write_trace_row(const struct retrain *retrain, struct problem *probl
 static void evaluate_dev(struct retrain *retrain, struct retrain_result *result,
                          struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
-    const struct point point = {retrain->state.factors, NULL};
+    const struct point point = {retrain->used_factors, NULL};
     result->dev = evaluate_dataset(trainer, retrain->pipeline, &point, trainer->dev);
     const double score = evaluation_score(&result->dev);
     if (result->best_step == 0 || score > result->best_score) {
@@ -127,12 +141,26 @@ static void report(const struct retrain *retrain, const struct retrain_result *r
     progress_write(retrain->trainer->progress, &line, problem);
 }
 
+/* What is evaluated from here on. */
+static bool finish(struct retrain *retrain, struct problem *problem) {
+    const struct retrain_extension *extension = retrain->extension;
+    if (extension == NULL)
+        return true;
+    if (!comm_agree(&retrain->trainer->comm, problem) ||
+        !extension->finish(extension->context, retrain->state.factors, &retrain->stage,
+                           &retrain->used_factors, problem))
+        return false;
+    pipeline_destroy(&retrain->pipeline);
+    retrain->pipeline = trainer_pipeline(retrain->trainer, retrain->stage, false);
+    return true;
+}
+
 static bool loop(struct retrain *retrain, struct retrain_result *result, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
     const double start = MPI_Wtime();
     bool is_good = true;
     while (is_good && retrain->state.step < retrain->num_steps) {
-        iterate(retrain);
+        iterate(retrain, problem);
         const size_t step = retrain->state.step;
         const bool is_last = step == retrain->num_steps;
         const bool ends_epoch = step % retrain->steps_per_epoch == 0;
@@ -141,13 +169,14 @@ static bool loop(struct retrain *retrain, struct retrain_result *result, struct 
         trainer_check_loss(retrain->loss, "retrain", "training", step, problem);
         write_trace_row(retrain, problem);
         trainer_flush_trace(trainer, is_last || evaluates, problem);
-        if (evaluates)
+        is_good = !is_last || finish(retrain, problem);
+        if (is_good && evaluates)
             evaluate_dev(retrain, result, problem);
-        if (trainer_report_is_due(trainer, is_last || evaluates))
+        if (is_good && trainer_report_is_due(trainer, is_last || evaluates))
             report(retrain, result, MPI_Wtime() - start, evaluates, problem);
         if (is_last)
             trainer_flush_trace(trainer, true, problem);
-        is_good = comm_agree(&trainer->comm, problem);
+        is_good = comm_agree(&trainer->comm, problem) && is_good;
     }
     result->seconds = MPI_Wtime() - start;
     return is_good;
@@ -165,21 +194,23 @@ static bool evaluate_generated(const struct trainer *trainer, const struct stage
 }
 
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
-                 const struct stage *stage, float *factors, struct retrain_result *result,
-                 struct problem *problem) {
-    struct retrain retrain = {.trainer = trainer, .options = options, .stage = stage};
+                 const struct retrain_extension *extension, const struct stage *stage,
+                 float *factors, struct retrain_result *result, struct problem *problem) {
+    struct retrain retrain = {
+        .trainer = trainer, .options = options, .extension = extension, .stage = stage};
     *result = (struct retrain_result){0};
     retrain_open(&retrain);
     const size_t bytes = stage->factors.size * sizeof *factors;
     memcpy(retrain.state.factors, factors, bytes);
+    retrain.used_factors = retrain.state.factors;
     bool is_good = loop(&retrain, result, problem);
-    const struct point point = {retrain.state.factors, NULL};
+    const struct point point = {retrain.used_factors, NULL};
     if (is_good && trainer->other_dev != NULL)
         result->other_dev = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->other_dev);
     if (is_good && trainer->test != NULL)
         result->test = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->test);
-    is_good =
-        is_good && evaluate_generated(trainer, stage, &point, &result->dev, &result->test, problem);
+    is_good = is_good && evaluate_generated(trainer, retrain.stage, &point, &result->dev,
+                                            &result->test, problem);
     result->num_steps = retrain.state.step;
     result->num_tokens = retrain.num_tokens;
     result->loss_train = retrain.loss;

@@ -36,11 +36,16 @@ struct batch *trainer_batch(const struct trainer *trainer) {
                         trainer->microbatch_tokens);
 }
 
+double trainer_gradient_scale(const struct trainer *trainer, double norm) {
+    const double limit = trainer->optimizer.max_grad_norm;
+    return limit > 0 && norm > limit ? limit / (norm + 1e-6) : 1;
+}
+
 double trainer_update_factors(const struct trainer *trainer, const struct pipeline *pipeline,
                               double rate, const float *gradient, struct adam *adam,
                               float *factors) {
     const struct optimizer_options *options = &trainer->optimizer;
-    const double norm = pipeline_norm(pipeline, gradient), limit = options->max_grad_norm;
+    const double norm = pipeline_norm(pipeline, gradient);
     const struct adam_step step = {
         .rate = rate,
         .beta1 = options->beta1,
@@ -48,7 +53,7 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
         .epsilon = options->epsilon,
         .decay = options->weight_decay,
         .is_decoupled = true,
-        .gradient_scale = limit > 0 && norm > limit ? limit / (norm + 1e-6) : 1,
+        .gradient_scale = trainer_gradient_scale(trainer, norm),
     };
     adam_update(adam, &step, &pipeline_stage(pipeline)->factors, gradient, factors);
     return norm;
