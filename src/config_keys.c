@@ -157,8 +157,8 @@ static const struct config_key KEYS[] = {
     NUMBER("adapter.importance_beta2", adapter.importance_beta2, DEFAULT("0.85"), BELOW_ONE,
            HELP("adalora: decay of the average of the sensitivity's uncertainty")),
     NUMBER("adapter.orthogonality", adapter.orthogonality, DEFAULT("0.1"), AT_LEAST(0),
-           HELP("adalora: weight of the penalty, the mean over all factors of ||X X^T - I|| (not squared: as the "
-                "authors' code has it)")),
+           HELP("adalora: weight of the penalty, the mean over all A and B of the Frobenius norm of X X^T - I (not "
+                "squared: as the authors' code has it)")),
     NUMBER("adapter.alpha", adapter.alpha, DEFAULT("16"), ABOVE_ZERO,
            HELP("lora_alpha: an update is scaled by alpha / rank")),
     PROJECTIONS("adapter.targets", adapter.is_target, DEFAULT("[\"query\", \"value\"]"),

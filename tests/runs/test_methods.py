@@ -1,4 +1,6 @@
 """The methods besides the search: AdaLoRA as a whole run. (Uniform and random ranks: test_run.)"""
+import json
+
 import common
 from common import Job, assert_same, cases
 
@@ -74,8 +76,8 @@ def test_saved_model_is_the_evaluated_one():
     results = job.results(2)
     outcome = common.start(["evaluate", job.output])
     assert outcome.code == 0, outcome
-    score = results.result["metrics"]["dev"]["matthews_correlation"]
-    assert f"{score:.4f}" in outcome.out, outcome
+    assert json.loads(outcome.out) == results.result["metrics"], outcome
+    assert abs(results.trace["/evaluation/loss"].numbers[-1] - results.result["metrics"]["dev"]["loss"]) < 1e-12
 
 
 def test_penalty_makes_factors_orthogonal():
@@ -83,7 +85,7 @@ def test_penalty_makes_factors_orthogonal():
     free = Job(keys={**ADALORA, "adapter.orthogonality": 0}).results()
     bound = Job(keys={**ADALORA, "adapter.orthogonality": 10}).results()
     norms = [results.trace["/retrain/gradient_norm"].numbers[0] for results in (free, bound)]
-    assert norms[1] > 2 * norms[0], norms
+    assert norms[1] > 1.5 * norms[0], norms
     assert free.trace["/retrain/loss_train"].texts[0] == bound.trace["/retrain/loss_train"].texts[0]
 
 

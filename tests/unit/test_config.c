@@ -75,6 +75,10 @@ static void test_defaults(void **state) {
     assert_int_equal(config.adapter.method, METHOD_AUTOLORA);
     assert_int_equal(config.adapter.rank, 8);
     assert_true(config.adapter.mean_rank == 0 && config.adapter.rank_max == 0);
+    assert_true(config.adapter.initial_rank == 0 && config.adapter.allocate_every == 10);
+    assert_true(config.adapter.warmup_share == 0.1 && config.adapter.final_share == 0.3);
+    assert_true(config.adapter.importance_beta1 == 0.85 && config.adapter.importance_beta2 == 0.85);
+    assert_true(config.adapter.orthogonality == 0.1);
     assert_true(config.search.target_mean_rank == 0);
     assert_true(config.search.min_rank == 0 && config.search.max_parameters == 0);
     for (size_t i = 0; i < NUM_PROJECTIONS; ++i)
@@ -270,6 +274,10 @@ static void test_lists_and_choices(void **state) {
     assert_value_refused("task.kind", "translation",
                          "expected one of sequence_classification, token_classification, "
                          "language_modeling, found \"translation\"");
+    assert_refused(
+        INPUT(", \"adapter\": {\"method\": \"adalora\", \"ranks_from\": \"r.json\"}"), NULL,
+        "in.json: adapter.ranks_from: expected none, as adapter.method adalora finds the "
+        "ranks itself");
     assert_value_refused("adapter.method", "1",
                          "expected one of autolora, lora, random, adalora, found 1");
     assert_refused(INPUT(", \"run\": {\"name\": 5}"), NULL,

@@ -88,6 +88,24 @@ static bool add_search(struct trace *trace, size_t step, struct problem *problem
     return trace_add_search(trace, &row, problem);
 }
 
+static bool add_allocation(struct trace *trace, size_t step, struct problem *problem) {
+    float singular_values[ROW], importance[ROW];
+    size_t ranks[MODULES];
+    for (size_t i = 0; i < ROW; ++i) {
+        singular_values[i] = (float)value_of(step, 3, i);
+        importance[i] = (float)value_of(step, 4, i);
+    }
+    for (size_t i = 0; i < MODULES; ++i)
+        ranks[i] = step + i;
+    const struct trace_allocation_row row = {.step = step,
+                                             .time = value_of(step, 1, 0),
+                                             .budget = 100 - step,
+                                             .singular_values = singular_values,
+                                             .importance = importance,
+                                             .ranks = ranks};
+    return trace_add_allocation(trace, &row, problem);
+}
+
 static bool add_retrain(struct trace *trace, size_t step, struct problem *problem) {
     const struct trace_retrain_row row = {step, value_of(step, 1, 0), value_of(step, 2, 0),
                                           value_of(step, 3, 0), value_of(step, 4, 0)};
@@ -283,6 +301,43 @@ static void test_without_a_search(void **state) {
 }
 
 /* Past 64 chunks the index of a dataset gets a second level. */
+/* AdaLoRA's trace has components, but no search. */
+static void test_allocation(void **state) {
+    char *path = memory_format("%s/trace.h5", (const char *)*state);
+    struct problem problem = {0};
+    const struct trace_options options = {.path = path,
+                                          .module_names = names,
+                                          .num_modules = MODULES,
+                                          .num_components = COMPONENTS,
+                                          .has_allocation = true,
+                                          .input_text = "{}",
+                                          .provenance = "{}"};
+    struct trace *trace = trace_create(&options, &problem);
+    assert_non_null(trace);
+    for (size_t step = 1; step <= 3; ++step)
+        assert_true(add_allocation(trace, step, &problem));
+    assert_true(trace_close(&trace, &problem));
+    const hid_t file = open_file(path);
+    assert_true(H5Lexists(file, "/search", H5P_DEFAULT) == 0);
+    hsize_t shape[3];
+    double *budgets = read_dataset(file, "/allocation/budget", H5T_STD_U64LE, 1, shape);
+    assert_true(shape[0] == 3 && budgets[2] == 97);
+    double *importance = read_dataset(file, "/allocation/importance", H5T_IEEE_F32LE, 3, shape);
+    assert_true(shape[0] == 3 && shape[1] == MODULES && shape[2] == COMPONENTS);
+    assert_true(importance[2 * ROW + 1] == value_of(3, 4, 1));
+    double *values = read_dataset(file, "/allocation/singular_values", H5T_IEEE_F32LE, 3, shape);
+    assert_true(values[ROW] == value_of(2, 3, 0));
+    double *ranks = read_dataset(file, "/allocation/ranks", H5T_STD_I32LE, 2, shape);
+    assert_true(shape[1] == MODULES && ranks[MODULES + 1] == 3);
+    memory_free(budgets);
+    memory_free(importance);
+    memory_free(values);
+    memory_free(ranks);
+    H5Fclose(file);
+    unlink(path);
+    memory_free(path);
+}
+
 static void test_many_rows(void **state) {
     enum { ROWS = 64 * 256 * 2 + 77 };
     char *path = file_join(*state, "trace.h5");
@@ -539,6 +594,7 @@ int main(void) {
         TRACE_TEST(test_layout_and_types),
         TRACE_TEST(test_attributes_and_names),
         TRACE_TEST(test_without_a_search),
+        TRACE_TEST(test_allocation),
         TRACE_TEST(test_many_rows),
         TRACE_TEST(test_flush_interval),
         TRACE_TEST(test_killed_writer_keeps_flushed_rows),
