@@ -93,7 +93,7 @@ static const struct config_key KEYS[] = {
            HELP("directory of the results; \"\": outputs/ and run.name")),
 
     STRING("model.path", model.path, NOT_EMPTY,
-           HELP("directory of the pretrained model: config.json, model.safetensors, vocab.txt")),
+           HELP("directory of the pretrained model: config.json, model.safetensors, tokenizer")),
     NUMBER("model.hidden_dropout", model.hidden_dropout, DEFAULT("-1"), BELOW_ONE, .allows_minus_one = true,
            HELP("dropout rate of hidden states in training; -1: as the model's config.json says")),
     NUMBER("model.attention_dropout", model.attention_dropout, DEFAULT("-1"), BELOW_ONE, .allows_minus_one = true,

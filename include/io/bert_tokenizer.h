@@ -5,6 +5,7 @@
 #define AUTOLORA_IO_BERT_TOKENIZER_H
 
 #include "base/report.h"
+#include "io/json.h"
 #include "io/tokenizer.h"
 
 #include <stdbool.h>
@@ -17,7 +18,14 @@ struct bert_tokenizer;
  * strip_accents, tokenize_chinese_chars of `tokenizer_config.json` where that file exists
  * (defaults: true, null = as do_lower_case, true). NULL and a problem (EXIT_DATA) if something is
  * missing or inconsistent. */
-struct bert_tokenizer *bert_tokenizer_create(const char *model_directory, struct problem *problem);
+struct bert_tokenizer *bert_tokenizer_create_from_files(const char *model_directory,
+                                                        struct problem *problem);
+
+/* The same with the vocabulary and the defaults of the options from `tokenizer.json`, whose root
+ * and path are given. A problem if it asks for anything else than BERT's tokenizer. */
+struct bert_tokenizer *bert_tokenizer_create_from_json(const char *model_directory,
+                                                       const struct json *root, const char *path,
+                                                       struct problem *problem);
 void bert_tokenizer_destroy(struct bert_tokenizer **tokenizer);
 
 size_t bert_tokenizer_vocabulary_size(const struct bert_tokenizer *tokenizer);

@@ -1,5 +1,6 @@
 /* Strict JSON: the only file that calls cJSON. Names are matched exactly, a name given twice is an
- * error, nothing may follow the value. */
+ * error, so is text that is not UTF-8 or holds the character U+0000; nothing may follow the value.
+ */
 #ifndef AUTOLORA_IO_JSON_H
 #define AUTOLORA_IO_JSON_H
 
@@ -17,6 +18,8 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
  * returns NULL. `what` names the text in messages. Free the root with json_destroy. */
 struct json *json_parse(const char *text, size_t length, const char *what, int exit_code,
                         struct problem *problem);
+/* The same with a file; EXIT_DATA. */
+struct json *json_read(const char *path, struct problem *problem);
 void json_destroy(struct json **root);
 
 enum json_type json_type(const struct json *node);

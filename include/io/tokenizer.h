@@ -11,8 +11,10 @@
 
 struct tokenizer;
 
-/* Reads the tokenizer of a model directory: `vocab.txt` (WordPiece, io/bert_tokenizer.h).
- * NULL and a problem (EXIT_DATA) if something is missing or inconsistent. Not collective. */
+/* Reads the tokenizer of a model directory: `vocab.txt` (io/bert_tokenizer.h), else
+ * `tokenizer.json` (WordPiece or byte-level BPE), else `vocab.json` with `merges.txt`
+ * (io/bpe_tokenizer.h); some options are taken from `tokenizer_config.json`. NULL and a problem
+ * (EXIT_DATA) if something is missing or inconsistent. Not collective. */
 struct tokenizer *tokenizer_create(const char *model_directory, struct problem *problem);
 void tokenizer_destroy(struct tokenizer **tokenizer);
 
@@ -20,7 +22,7 @@ size_t tokenizer_vocabulary_size(const struct tokenizer *tokenizer);
 
 /* Ids of the special tokens of this vocabulary (-1: it has none), and how sequences are made with
  * them: [CLS] a [SEP] b [SEP] with token types 0 and 1 (BERT), <s> a </s></s> b </s> without
- * (RoBERTa). */
+ * (RoBERTa). GPT-2 has <|endoftext|> alone, as `separate`. */
 struct tokenizer_special {
     int32_t unknown, classify /* [CLS], <s> */, separate /* [SEP], </s> */, pad, mask;
     size_t separators_between; /* a and b: 1 or 2 */
@@ -28,7 +30,8 @@ struct tokenizer_special {
 };
 struct tokenizer_special tokenizer_special_ids(const struct tokenizer *tokenizer);
 
-/* Piece of an id ("##ing"); NULL if out of range. Owned by the tokenizer. */
+/* Piece of an id ("##ing"), with a character for each byte if byte-level ("\u0120the"); NULL if no
+ * piece has the id. Owned by the tokenizer. */
 const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id);
 
 /* A growing list of ids; starts as {0}, freed with token_list_free. */

@@ -4,6 +4,7 @@
 #define AUTOLORA_IO_WORDPIECE_H
 
 #include "base/report.h"
+#include "io/json.h"
 #include "io/tokenizer.h"
 
 #include <stddef.h>
@@ -16,9 +17,12 @@ enum {
 
 struct wordpiece;
 
-/* Reads one piece a line (LF or CR LF); NULL and a problem (EXIT_DATA) if the file is empty or has
- * a line that is empty, too long, no UTF-8 or there twice. */
+/* Reads one piece a line (LF or CR LF) from the file `path`; NULL and a problem (EXIT_DATA) if it
+ * is empty or has a line that is empty, too long, no UTF-8 or there twice. */
 struct wordpiece *wordpiece_create(const char *path, struct problem *problem);
+/* The same with the vocabulary of tokenizer.json, whose ids must be 0, 1 and so on. */
+struct wordpiece *wordpiece_create_from_json(const struct json *object, const char *path,
+                                             struct problem *problem);
 void wordpiece_destroy(struct wordpiece **wordpiece);
 
 size_t wordpiece_size(const struct wordpiece *wordpiece);

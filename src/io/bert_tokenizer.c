@@ -56,12 +56,6 @@ static bool find_special(struct bert_tokenizer *tokenizer, const char *path,
     return true;
 }
 
-static bool read_vocabulary(struct bert_tokenizer *tokenizer, const char *path,
-                            struct problem *problem) {
-    tokenizer->wordpiece = wordpiece_create(path, problem);
-    return tokenizer->wordpiece != NULL && find_special(tokenizer, path, problem);
-}
-
 /* A member that is true or false; keeps *value if absent, and if null where that is allowed. */
 static bool read_switch(const struct json *options, const char *name, bool is_null_allowed,
                         const char *path, bool *value, struct problem *problem) {
@@ -99,7 +93,8 @@ static bool read_members(const struct json *options, const char *path,
     if (!check_special_names(options, path, problem) ||
         !read_switch(options, "do_lower_case", false, path, &normalizer->is_lower_casing, problem))
         return false;
-    normalizer->is_stripping_accents = normalizer->is_lower_casing;
+    if (json_get(options, "do_lower_case") != NULL)
+        normalizer->is_stripping_accents = normalizer->is_lower_casing;
     return read_switch(options, "strip_accents", true, path, &normalizer->is_stripping_accents,
                        problem) &&
            read_switch(options, "tokenize_chinese_chars", false, path,
@@ -107,18 +102,10 @@ static bool read_members(const struct json *options, const char *path,
 }
 
 static bool read_options(struct normalizer *normalizer, const char *path, struct problem *problem) {
-    *normalizer = (struct normalizer){true, true, true};
     if (!file_exists(path))
         return true;
-    size_t size = 0;
-    char *text = file_read(path, &size, problem);
-    if (text == NULL)
-        return false;
-    struct json *options = json_parse(text, size, path, EXIT_DATA, problem);
-    memory_free(text);
-    if (options == NULL)
-        return false;
-    const bool is_good = read_members(options, path, normalizer, problem);
+    struct json *options = json_read(path, problem);
+    const bool is_good = options != NULL && read_members(options, path, normalizer, problem);
     json_destroy(&options);
     return is_good;
 }
@@ -132,19 +119,98 @@ static void tabulate_ascii(struct bert_tokenizer *tokenizer) {
     }
 }
 
-struct bert_tokenizer *bert_tokenizer_create(const char *model_directory, struct problem *problem) {
+/* What both ways of reading share: takes the vocabulary, which is NULL after a problem. */
+static struct bert_tokenizer *create(struct wordpiece *wordpiece, struct normalizer normalizer,
+                                     const char *model_directory, const char *vocabulary_path,
+                                     struct problem *problem) {
     struct bert_tokenizer *tokenizer = memory_allocate(1, sizeof(*tokenizer), "tokenizer");
-    char *vocabulary_path = file_join(model_directory, "vocab.txt");
+    tokenizer->wordpiece = wordpiece;
+    tokenizer->normalizer = normalizer;
     char *options_path = file_join(model_directory, "tokenizer_config.json");
-    const bool is_good = read_vocabulary(tokenizer, vocabulary_path, problem) &&
+    const bool is_good = wordpiece != NULL && find_special(tokenizer, vocabulary_path, problem) &&
                          read_options(&tokenizer->normalizer, options_path, problem);
-    memory_free(vocabulary_path);
     memory_free(options_path);
     if (is_good)
         tabulate_ascii(tokenizer);
     else
         bert_tokenizer_destroy(&tokenizer);
     return tokenizer;
+}
+
+struct bert_tokenizer *bert_tokenizer_create_from_files(const char *model_directory,
+                                                        struct problem *problem) {
+    char *path = file_join(model_directory, "vocab.txt");
+    struct wordpiece *wordpiece = wordpiece_create(path, problem);
+    struct bert_tokenizer *tokenizer =
+        create(wordpiece, (struct normalizer){true, true, true}, model_directory, path, problem);
+    memory_free(path);
+    return tokenizer;
+}
+
+/* ---- reading tokenizer.json ---- */
+
+static bool is_text(const struct json *node, const char *text) {
+    return node != NULL && json_type(node) == JSON_STRING && strcmp(json_string(node), text) == 0;
+}
+
+static bool is_known_token(const struct json *token) {
+    for (size_t i = 0; i < NUM_SPECIAL; ++i)
+        if (is_text(json_get(token, "content"), special_tokens[i].text))
+            return true;
+    return false;
+}
+
+/* What the file asks for beyond BERT's tokenizer, NULL if nothing. */
+static const char *unsupported_part(const struct json *root) {
+    const struct json *model = json_get(root, "model"), *normalizer = json_get(root, "normalizer");
+    const struct json *clean = json_get(normalizer, "clean_text");
+    size_t longest = 0;
+    if (!is_text(json_get(normalizer, "type"), "BertNormalizer") ||
+        (clean != NULL && !json_is_true(clean)))
+        return "normalizer";
+    if (!is_text(json_get(json_get(root, "pre_tokenizer"), "type"), "BertPreTokenizer"))
+        return "pre_tokenizer";
+    if (!is_text(json_get(model, "unk_token"), special_tokens[UNKNOWN].text))
+        return "model.unk_token";
+    if (!is_text(json_get(model, "continuing_subword_prefix"), "##"))
+        return "model.continuing_subword_prefix";
+    if (!json_size(json_get(model, "max_input_chars_per_word"), &longest) ||
+        longest != WORDPIECE_MAX_CHARACTERS)
+        return "model.max_input_chars_per_word";
+    for (const struct json *token = json_first(json_get(root, "added_tokens")); token != NULL;
+         token = json_next(token))
+        if (!is_known_token(token))
+            return "added_tokens";
+    return NULL;
+}
+
+/* The options under the names that tokenizer.json has for them. */
+static bool read_normalizer(const struct json *node, const char *path,
+                            struct normalizer *normalizer, struct problem *problem) {
+    *normalizer = (struct normalizer){true, true, true};
+    if (!read_switch(node, "lowercase", false, path, &normalizer->is_lower_casing, problem))
+        return false;
+    normalizer->is_stripping_accents = normalizer->is_lower_casing;
+    return read_switch(node, "strip_accents", true, path, &normalizer->is_stripping_accents,
+                       problem) &&
+           read_switch(node, "handle_chinese_chars", false, path,
+                       &normalizer->is_spacing_ideographs, problem);
+}
+
+struct bert_tokenizer *bert_tokenizer_create_from_json(const char *model_directory,
+                                                       const struct json *root, const char *path,
+                                                       struct problem *problem) {
+    const char *part = unsupported_part(root);
+    if (part != NULL) {
+        problem_set(problem, EXIT_DATA, "%s: %s is not that of BERT's tokenizer", path, part);
+        return NULL;
+    }
+    struct normalizer normalizer;
+    if (!read_normalizer(json_get(root, "normalizer"), path, &normalizer, problem))
+        return NULL;
+    struct wordpiece *wordpiece =
+        wordpiece_create_from_json(json_get(json_get(root, "model"), "vocab"), path, problem);
+    return create(wordpiece, normalizer, model_directory, path, problem);
 }
 
 void bert_tokenizer_destroy(struct bert_tokenizer **tokenizer) {

@@ -3,6 +3,8 @@
 #include "io/json.h"
 
 #include "base/memory.h"
+#include "io/file.h"
+#include "io/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -64,8 +66,28 @@ static void locate(const char *text, const char *position, size_t *line, size_t 
     }
 }
 
+/* Whether a string holds \\u0000, which would end it for cJSON. */
+static bool has_zero_character(const char *text, size_t length) {
+    static const char zero[] = "\\u0000";
+    const char *end = text + length;
+    for (const char *at = text; (at = memmem(at, (size_t)(end - at), zero, sizeof zero - 1));
+         ++at) {
+        const char *first = at; /* of the backslashes: of an even number the last one is escaped */
+        while (first > text && first[-1] == '\\')
+            --first;
+        if ((at - first) % 2 == 0)
+            return true;
+    }
+    return false;
+}
+
 struct json *json_parse(const char *text, size_t length, const char *what, int exit_code,
                         struct problem *problem) {
+    if (!utf8_is_valid(text, length) || has_zero_character(text, length)) {
+        problem_set(problem, exit_code, "%s: not valid JSON: not UTF-8, or with a zero character",
+                    what);
+        return NULL;
+    }
     const char *end = text;
     cJSON *root = cJSON_ParseWithLengthOpts(text, length, &end, 0);
     const char *limit = text + length;
@@ -86,6 +108,16 @@ struct json *json_parse(const char *text, size_t length, const char *what, int e
         return NULL;
     }
     return (struct json *)root;
+}
+
+struct json *json_read(const char *path, struct problem *problem) {
+    size_t size = 0;
+    char *text = file_read(path, &size, problem);
+    if (text == NULL)
+        return NULL;
+    struct json *root = json_parse(text, size, path, EXIT_DATA, problem);
+    memory_free(text);
+    return root;
 }
 
 void json_destroy(struct json **root) {

@@ -5,9 +5,10 @@
 
 #include "base/memory.h"
 #include "io/file.h"
+#include "io/utf8.h"
+#include "io/vocabulary.h"
 
 #include <string.h>
-#include <utf8proc.h>
 
 enum { MAX_PIECE_BYTES = 1000 };
 
@@ -82,18 +83,6 @@ static void insert_piece(struct wordpiece *wordpiece, int32_t id) {
 
 /* ---- reading ---- */
 
-static bool is_utf8(const char *text, size_t bytes) {
-    for (size_t at = 0; at < bytes;) {
-        int32_t code_point;
-        const utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
-                                                       (utf8proc_ssize_t)(bytes - at), &code_point);
-        if (used <= 0)
-            return false;
-        at += (size_t)used;
-    }
-    return true;
-}
-
 static bool check_line(const struct piece *piece, const char *path, size_t line,
                        struct problem *problem) {
     if (piece->bytes == 0)
@@ -107,7 +96,7 @@ static bool check_line(const struct piece *piece, const char *path, size_t line,
         return problem_set(problem, EXIT_DATA, "%s: line %zu holds a zero byte", path, line);
     if (memchr(piece->text, '\r', piece->bytes) != NULL)
         return problem_set(problem, EXIT_DATA, "%s: line %zu holds a carriage return", path, line);
-    if (!is_utf8(piece->text, piece->bytes))
+    if (!utf8_is_valid(piece->text, piece->bytes))
         return problem_set(problem, EXIT_DATA, "%s: line %zu is not UTF-8", path, line);
     return true;
 }
@@ -165,14 +154,54 @@ static bool index_pieces(struct wordpiece *wordpiece, const char *path, struct p
     return true;
 }
 
-struct wordpiece *wordpiece_create(const char *path, struct problem *problem) {
+/* Takes the text, which may be NULL after a problem. */
+static struct wordpiece *create(char *text, size_t size, const char *path,
+                                struct problem *problem) {
     struct wordpiece *wordpiece = memory_allocate(1, sizeof(*wordpiece), "vocabulary");
-    size_t size = 0;
-    wordpiece->text = file_read(path, &size, problem);
-    if (wordpiece->text == NULL || !cut_lines(wordpiece, size, path, problem) ||
+    wordpiece->text = text;
+    if (text == NULL || !cut_lines(wordpiece, size, path, problem) ||
         !index_pieces(wordpiece, path, problem))
         wordpiece_destroy(&wordpiece);
     return wordpiece;
+}
+
+struct wordpiece *wordpiece_create(const char *path, struct problem *problem) {
+    size_t size = 0;
+    char *text = file_read(path, &size, problem);
+    return create(text, size, path, problem);
+}
+
+/* The pieces as lines; NULL and a problem if an id has none or if one holds a line end. */
+static char *join_lines(const struct vocabulary *vocabulary, size_t *size, const char *path,
+                        struct problem *problem) {
+    *size = 0;
+    for (size_t id = 0; id < vocabulary->size; ++id) {
+        const char *piece = vocabulary->pieces[id];
+        if (piece == NULL || strchr(piece, '\n') != NULL) {
+            problem_set(problem, EXIT_DATA, "%s: %s piece of id %zu%s", path,
+                        piece == NULL ? "there is no" : "the", id,
+                        piece == NULL ? "" : " holds a line end");
+            return NULL;
+        }
+        *size += strlen(piece) + 1;
+    }
+    char *text = memory_allocate(*size + 1, 1, "vocabulary"), *end = text;
+    for (size_t id = 0; id < vocabulary->size; ++id) {
+        end = stpcpy(end, vocabulary->pieces[id]);
+        *end++ = '\n';
+    }
+    return text;
+}
+
+struct wordpiece *wordpiece_create_from_json(const struct json *object, const char *path,
+                                             struct problem *problem) {
+    struct vocabulary vocabulary = {0};
+    size_t size = 0;
+    char *text = NULL;
+    if (vocabulary_read(&vocabulary, object, path, problem))
+        text = join_lines(&vocabulary, &size, path, problem);
+    vocabulary_free(&vocabulary);
+    return create(text, size, path, problem);
 }
 
 void wordpiece_destroy(struct wordpiece **wordpiece) {

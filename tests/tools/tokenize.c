@@ -1,10 +1,12 @@
 /* Prints the ids of each record of standard input, one record a line of output.
  *
- *     tokenize MODEL_DIRECTORY            a record is a line
- *     tokenize MODEL_DIRECTORY --sized    a record is its number of bytes on a line of its own,
- *                                         followed by that many bytes (any bytes)
+ *     tokenize MODEL_DIRECTORY [--sized] [--word | --decode | --decode-skipping]
  *
- * The number of records, of bytes and the seconds that encoding took are printed on stderr. */
+ * A record is a line; with --sized it is its number of bytes on a line of its own, followed by that
+ * many bytes (any bytes). --word: a record is a word of a sentence. --decode: a record holds ids,
+ * the output is a sized record of text; --decode-skipping leaves special tokens out.
+ *
+ * The number of records, of bytes and the seconds that the tokenizer took are printed on stderr. */
 #include "base/memory.h"
 #include "io/tokenizer.h"
 
@@ -50,10 +52,63 @@ static bool next_record(const char **at, const char *end, bool is_sized, const c
     return *length <= (size_t)(end - *record);
 }
 
+enum mode { ENCODE, WORD, DECODE, DECODE_SKIPPING };
+
+/* False if an option is none. */
+static bool read_options(int argc, char **argv, bool *is_sized, enum mode *mode) {
+    static const char *const names[] = {"", "--word", "--decode", "--decode-skipping"};
+    for (int i = 2; i < argc; ++i) {
+        enum mode found = DECODE_SKIPPING;
+        while (found > ENCODE && strcmp(argv[i], names[found]) != 0)
+            --found;
+        if (found != ENCODE)
+            *mode = found;
+        else if (strcmp(argv[i], "--sized") == 0)
+            *is_sized = true;
+        else
+            return false;
+    }
+    return argc >= 2;
+}
+
+static double encode(const struct tokenizer *tokenizer, enum mode mode, const char *record,
+                     size_t length, struct token_list *list) {
+    const double start = now();
+    if (mode == WORD)
+        tokenizer_encode_word(tokenizer, record, length, list);
+    else
+        tokenizer_encode(tokenizer, record, length, list);
+    const double seconds = now() - start;
+    for (size_t i = 0; i < list->count; ++i)
+        printf(i == 0 ? "%d" : " %d", list->ids[i]);
+    putchar('\n');
+    return seconds;
+}
+
+static double decode(const struct tokenizer *tokenizer, enum mode mode, const char *record,
+                     size_t length, struct token_list *list) {
+    char *numbers = memory_format("%.*s", (int)length, record), *rest;
+    for (char *word = strtok_r(numbers, " ", &rest); word != NULL;
+         word = strtok_r(NULL, " ", &rest))
+        token_list_append(list, (int32_t)strtol(word, NULL, 10));
+    memory_free(numbers);
+    const double start = now();
+    size_t bytes;
+    char *text =
+        tokenizer_decode(tokenizer, list->ids, list->count, mode == DECODE_SKIPPING, &bytes);
+    const double seconds = now() - start;
+    printf("%zu\n", bytes);
+    fwrite(text, 1, bytes, stdout);
+    memory_free(text);
+    return seconds;
+}
+
 int main(int argc, char **argv) {
-    const bool is_sized = argc == 3 && strcmp(argv[2], "--sized") == 0;
-    if (argc != 2 && !is_sized) {
-        fprintf(stderr, "usage: tokenize MODEL_DIRECTORY [--sized] < records\n");
+    bool is_sized = false;
+    enum mode mode = ENCODE;
+    if (!read_options(argc, argv, &is_sized, &mode)) {
+        fprintf(stderr, "usage: tokenize MODEL_DIRECTORY [--sized] [--word | --decode | "
+                        "--decode-skipping] < records\n");
         return EXIT_USAGE;
     }
     struct problem problem = {0};
@@ -73,14 +128,9 @@ int main(int argc, char **argv) {
             report_error("record %zu is cut off", num_records + 1);
             return EXIT_USAGE;
         }
-        const double start = now();
         list.count = 0;
-        tokenizer_encode(tokenizer, record, length, &list);
-        seconds += now() - start;
+        seconds += (mode < DECODE ? encode : decode)(tokenizer, mode, record, length, &list);
         num_bytes += length;
-        for (size_t i = 0; i < list.count; ++i)
-            printf(i == 0 ? "%d" : " %d", list.ids[i]);
-        putchar('\n');
     }
     fprintf(stderr, "%zu records, %zu bytes, %.6f seconds\n", num_records, num_bytes, seconds);
     token_list_free(&list);
