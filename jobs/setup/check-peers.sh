@@ -69,7 +69,11 @@ compare "logits, demonstration data" logits inputs/demo.json
 compare "dataset reader, demonstration data" dataset --glue cola=inputs/demo
 # The vocabulary alone: the base model's own tokenizer pads and cuts.
 mkdir -p "$environment/vocabulary" && cp "$model/vocab.txt" "$environment/vocabulary"
-compare_with_data "tokenizer" "$peer" tests/peers/compare_tokenizer.py --model "$environment/vocabulary" --data "$data" \
+tokenizers=("$environment/vocabulary")
+for folder in "$data"/tokenizers/*/; do
+    [ -d "$folder" ] && tokenizers+=("${folder%/}")
+done
+compare_with_data "tokenizers" "$peer" tests/peers/compare_tokenizer.py --model "${tokenizers[@]}" --data "$data" \
     --driver "$tools/tokenize"
 compare_with_data "dataset reader" dataset --conll "$data"/ner/* \
     --glue "cola=$data/glue/CoLA" "mrpc=$data/glue/MRPC" "stsb=$data/glue/STS-B"

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "io/bpe.h"
 #include "io/file.h"
 #include "io/pretokenizer.h"
 #include "io/tokenizer.h"
@@ -193,6 +194,7 @@ static const struct text_case roberta_cases[] = {
     {"a\343\200\200\011<mask>the", 14, "a <mask> the"},
     {"<s> <mask", 9, "<s> Ġ < m a s k"},
     {"the<mask>", 9, "the <mask>"},
+    {"<unk><pad>x", 11, "<unk> <pad> x"},
 };
 
 static const struct text_case word_cases[] = {
@@ -253,14 +255,14 @@ static void test_tokenizer_json(void **state) {
     write_json(GPT2,
                BYTE_LEVEL ", \"added_tokens\": ["
                           "{\"id\": 0, \"content\": \"<|endoftext|>\", \"special\": true}, "
-                          "{\"id\": 276, \"content\": \"low the\", \"normalized\": true}, "
+                          "{\"id\": 276, \"content\": \"low th\", \"normalized\": true}, "
                           "{\"id\": 271, \"content\": \"low\", \"rstrip\": true, "
                           "\"normalized\": true}, {\"id\": 300, \"content\": \"er \"}]",
                "");
     struct tokenizer *tokenizer = create();
     expect_all(tokenizer, false,
                (const struct text_case[]){{"a low  b", 8, "a Ġ low b"},
-                                          {"a low theing", 12, "a Ġ low the ing"},
+                                          {"a low theing", 12, "a Ġ low th e ing"},
                                           {"low er th", 9, "low er  th"}},
                3);
     assert_int_equal(tokenizer_vocabulary_size(tokenizer), 301);
@@ -358,6 +360,23 @@ static void test_decoding(void **state) {
     expect_text(tokenizer, list.ids, 3, false, "\xef\xbf\xbd", 3);
     expect_text(tokenizer, list.ids + 1, 3, false, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", 9);
     token_list_free(&list);
+    tokenizer_destroy(&tokenizer);
+}
+
+/* Each byte has its own character. */
+static void test_bytes(void **state) {
+    (void)state;
+    write_files(GPT2);
+    struct tokenizer *tokenizer = create();
+    bool is_seen[256] = {false};
+    for (int32_t id = 1; id <= 256; ++id) {
+        char bytes[10];
+        assert_int_equal(bpe_piece_bytes(tokenizer_piece(tokenizer, id), bytes), 1);
+        assert_false(is_seen[(unsigned char)bytes[0]]);
+        is_seen[(unsigned char)bytes[0]] = true;
+    }
+    expect_pieces(tokenizer, false,
+                  &(const struct text_case){"\302\255\177\302\240", 5, "Â Ń ġ Â ł"});
     tokenizer_destroy(&tokenizer);
 }
 
@@ -660,14 +679,23 @@ static void test_real_roberta(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_gpt2),           TEST(test_roberta),
-        TEST(test_tokenizer_json), TEST(test_word_piece_json),
-        TEST(test_kinds),          TEST(test_decoding),
-        TEST(test_long_words),     TEST(test_bad_vocabularies),
-        TEST(test_bad_merges),     TEST(test_gaps),
-        TEST(test_bad_json),       TEST(test_bad_options),
-        TEST(test_replacement),    TEST(test_kinds_of_characters),
-        TEST(test_real_gpt2),      TEST(test_real_roberta),
+        TEST(test_gpt2),
+        TEST(test_roberta),
+        TEST(test_tokenizer_json),
+        TEST(test_word_piece_json),
+        TEST(test_kinds),
+        TEST(test_decoding),
+        TEST(test_bytes),
+        TEST(test_long_words),
+        TEST(test_bad_vocabularies),
+        TEST(test_bad_merges),
+        TEST(test_gaps),
+        TEST(test_bad_json),
+        TEST(test_bad_options),
+        TEST(test_replacement),
+        TEST(test_kinds_of_characters),
+        TEST(test_real_gpt2),
+        TEST(test_real_roberta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
