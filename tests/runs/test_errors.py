@@ -182,9 +182,10 @@ def test_second_development_set_is_needed():
 def test_missing_model_files():
     job = Job()
     job_fails(job, DATA, "nowhere", "No such file", keys={"model.path": "nowhere"})
-    for name in ("model.safetensors", "vocab.txt", "config.json"):
+    for name, words in (("model.safetensors", "No such file"), ("vocab.txt", "looked for"),
+                        ("config.json", "No such file")):
         (job.model / name).rename(job.folder / name)
-        job_fails(job, DATA, name, "No such file", rank_counts=ALL_RANK_COUNTS)
+        job_fails(job, DATA, name, words, rank_counts=ALL_RANK_COUNTS)
         (job.folder / name).rename(job.model / name)
 
 
