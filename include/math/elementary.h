@@ -1,6 +1,6 @@
 /* Elementary functions in a form that compilers turn into vector code: branch-free, float32.
  * exp_float is within 2 units in the last place, normal_distribution within 3e-7
- * (tests/unit/test_kernels.c). */
+ * (tests/unit/test_elementary.c). */
 #ifndef AUTOLORA_MATH_ELEMENTARY_H
 #define AUTOLORA_MATH_ELEMENTARY_H
 
