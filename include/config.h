@@ -46,6 +46,7 @@ struct output_options {
     size_t trace_every;    /* iterations a row */
     double report_seconds; /* least time between two progress lines on the terminal */
     double flush_seconds;  /* the trace is flushed at least this often */
+    bool prints_timers;    /* key "timers" */
 };
 
 struct config {

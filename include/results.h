@@ -3,14 +3,17 @@
 #ifndef AUTOLORA_RESULTS_H
 #define AUTOLORA_RESULTS_H
 
+#include "base/timer.h"
 #include "job.h"
 #include "train/method.h"
 
 struct run_results {
     const struct job *job;
     const struct method_output *output;
-    const size_t *peak_memory; /* [ranks] bytes */
-    double seconds;            /* whole run */
+    const size_t *peak_memory;        /* [ranks] bytes */
+    double seconds;                   /* whole run */
+    const struct timer_phase *timers; /* [num_timers] over the ranks */
+    size_t num_timers;
 };
 
 /* Mean of the ranks of this job's modules. */
@@ -40,5 +43,7 @@ void results_print_header(const struct job *job);
 void results_print_rank_table(const struct job *job, const size_t *ranks);
 /* The metrics beside those of always giving the most frequent label, and the budget. */
 void results_print_metrics(const struct run_results *results);
+/* The timers, a line a phase. */
+void results_print_timers(const struct run_results *results);
 
 #endif

@@ -1,5 +1,6 @@
 /* autolora run INPUT.json [--set key.path=value]...: search -> ranks -> retrain -> evaluate. */
 #include "base/memory.h"
+#include "base/timer.h"
 #include "commands.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -50,6 +51,7 @@ struct run {
     const struct method *method;
     struct method_input input;
     struct method_output output;
+    struct timer_tree *timers;
 };
 
 static bool is_first(const struct run *run) {
@@ -119,14 +121,22 @@ static bool close_outputs(struct run *run, struct problem *problem) {
     return comm_agree(&run->job.comm, problem);
 }
 
-static struct stage *create_stage(const void *job, const struct stage_request *request,
+static struct stage *create_stage(const void *context, const struct stage_request *request,
                                   struct problem *problem) {
-    return job_create_stage(job, request, problem);
+    const struct run *run = context;
+    timer_start(run->timers, "model");
+    struct stage *stage = job_create_stage(&run->job, request, problem);
+    timer_stop(run->timers);
+    return stage;
 }
 
-static bool save(const void *job, const struct stage *stage, const float *factors,
+static bool save(const void *context, const struct stage *stage, const float *factors,
                  struct problem *problem) {
-    return saved_run_write(job, stage, factors, problem);
+    const struct run *run = context;
+    timer_start(run->timers, "save");
+    const bool is_good = saved_run_write(&run->job, stage, factors, problem);
+    timer_stop(run->timers);
+    return is_good;
 }
 
 static void prepare_method(struct run *run) {
@@ -141,7 +151,7 @@ static void prepare_method(struct run *run) {
         .component_sizes = job->component_sizes,
         .create_stage = create_stage,
         .save = save,
-        .context = job,
+        .context = run,
     };
     run->output.ranks = memory_allocate(job->num_modules, sizeof(size_t), "ranks");
 }
@@ -173,16 +183,30 @@ static bool chooses_ranks(const struct run *run) {
     return run->method->choose_ranks != NULL && *run->job.config.adapter.ranks_from == '\0';
 }
 
+static bool choose_ranks(struct run *run, struct problem *problem) {
+    if (!chooses_ranks(run))
+        return true;
+    timer_start(run->timers, "search");
+    const bool is_good = run->method->choose_ranks(&run->input, &run->output, problem);
+    timer_stop(run->timers);
+    return is_good;
+}
+
+static bool train_adapters(struct run *run, struct problem *problem) {
+    timer_start(run->timers, "retrain");
+    const bool is_good = run->method->train(&run->input, &run->output, problem);
+    timer_stop(run->timers);
+    return is_good;
+}
+
 /* ranks.json is there as soon as the ranks are known. */
 static bool train(struct run *run, struct problem *problem) {
-    const struct method *method = run->method;
-    if (chooses_ranks(run) && !method->choose_ranks(&run->input, &run->output, problem))
+    if (!choose_ranks(run, problem))
         return false;
     if (is_first(run) && run->output.warning != NULL)
         printf("warning: %s\n", run->output.warning);
-    const bool is_known = method->choose_ranks != NULL;
-    return (!is_known || write_ranks(run, problem)) &&
-           method->train(&run->input, &run->output, problem) &&
+    const bool is_known = run->method->choose_ranks != NULL;
+    return (!is_known || write_ranks(run, problem)) && train_adapters(run, problem) &&
            (is_known || write_ranks(run, problem));
 }
 
@@ -192,11 +216,15 @@ static bool conclude(struct run *run, struct problem *problem) {
     size_t peak = memory_resident_peak();
     size_t *peaks = memory_allocate((size_t)job->comm.size, sizeof *peaks, "peaks");
     comm_all_gather(&job->comm, &peak, 1, sizeof peak, peaks);
+    size_t num_timers;
+    struct timer_phase *timers = timer_tree_reduce(run->timers, job->comm.handle, &num_timers);
     if (is_first(run)) {
         const struct run_results results = {
             .job = job,
             .output = &run->output,
             .peak_memory = peaks,
+            .timers = timers,
+            .num_timers = num_timers,
             .seconds = MPI_Wtime() - run->start,
         };
         char *text = results_text(&results);
@@ -204,22 +232,29 @@ static bool conclude(struct run *run, struct problem *problem) {
         memory_free(text);
         results_print_rank_table(job, run->output.ranks);
         results_print_metrics(&results);
+        if (job->config.output.prints_timers)
+            results_print_timers(&results);
         printf("\nfiles in %s: result.json ranks.json checkpoint-final.h5 trace.h5 progress.jsonl "
                "input.json\n",
                job->output_dir);
     }
+    memory_free(timers);
     memory_free(peaks);
     return comm_agree(&job->comm, problem);
 }
 
 static void run_all(struct run *run, MPI_Comm world, const struct arguments *arguments,
                     struct problem *problem) {
-    if (!job_open(&run->job, world, arguments->input, arguments->overrides,
-                  arguments->num_overrides, problem))
+    timer_start(run->timers, "setup");
+    const bool is_open = job_open(&run->job, world, arguments->input, arguments->overrides,
+                                  arguments->num_overrides, problem);
+    timer_stop(run->timers);
+    if (!is_open)
         return;
     if (is_first(run))
         results_print_header(&run->job);
     run->trainer = job_trainer(&run->job);
+    run->trainer.timers = run->timers;
     prepare_method(run);
     const bool is_good =
         read_given_ranks(run, problem) && open_outputs(run, problem) && train(run, problem);
@@ -232,7 +267,7 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
 }
 
 int cmd_run(MPI_Comm world, int argc, char **argv) {
-    struct run run = {.start = MPI_Wtime()};
+    struct run run = {.start = MPI_Wtime(), .timers = timer_tree_create()};
     struct arguments arguments = {0};
     struct problem problem = {0};
     int mpi_rank;
@@ -242,6 +277,7 @@ int cmd_run(MPI_Comm world, int argc, char **argv) {
     job_close(&run.job);
     method_output_free(&run.output);
     memory_free(run.output.ranks);
+    timer_tree_destroy(&run.timers);
     memory_free(arguments.overrides);
     if (problem.exit_code != 0 && mpi_rank == 0)
         report_error("%s", problem.text);

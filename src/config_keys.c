@@ -256,6 +256,8 @@ static const struct config_key KEYS[] = {
            HELP("least time between two progress lines on the terminal, in seconds")),
     NUMBER("output.flush_seconds", output.flush_seconds, DEFAULT("5"), AT_LEAST(0),
            HELP("longest time that a row of the trace stays in memory, in seconds")),
+    BOOLEAN("output.timers", output.prints_timers, DEFAULT("false"),
+            HELP("print the seconds of every phase at the end; result.json has them in any case")),
 };
 /* clang-format on */
 

@@ -190,6 +190,23 @@ static void add_budget(struct json *root, const struct job *job,
                     (double)(output->search.num_tokens + output->retrain.num_tokens));
 }
 
+/* Nested as the phases are. */
+static void add_timers(struct json *root, const struct run_results *results) {
+    enum { DEEPEST = 16 };
+    struct json *parts[DEEPEST + 1] = {json_add_object(root, "timers")};
+    for (size_t i = 0; i < results->num_timers; ++i) {
+        const struct timer_phase *phase = &results->timers[i];
+        FAULT_UNLESS(phase->depth < DEEPEST, "timers are %zu deep", phase->depth);
+        struct json *part = json_add_object(parts[phase->depth], phase->name);
+        json_add_number(part, "calls", (double)phase->calls);
+        json_add_number(part, "min", phase->seconds_min);
+        json_add_number(part, "mean", phase->seconds_mean);
+        json_add_number(part, "max", phase->seconds_max);
+        if (i + 1 < results->num_timers && phase[1].depth > phase->depth)
+            parts[phase->depth + 1] = json_add_object(part, "parts");
+    }
+}
+
 char *results_text(const struct run_results *results) {
     const struct job *job = results->job;
     const struct method_output *output = results->output;
@@ -213,6 +230,7 @@ char *results_text(const struct run_results *results) {
     add_retrain(root, &output->retrain);
     add_data(root, job);
     json_add_number(root, "seconds", results->seconds);
+    add_timers(root, results);
     struct json *memory = json_add_array(root, "peak_memory_bytes_per_rank");
     for (int r = 0; r < job->comm.size; ++r)
         json_add_number(memory, NULL, (double)results->peak_memory[r]);

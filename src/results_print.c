@@ -145,3 +145,14 @@ void results_print_metrics(const struct run_results *results) {
                job->labels.names[answer.label]);
     print_budget(job, output);
 }
+
+void results_print_timers(const struct run_results *results) {
+    printf("\n%-32s %9s %10s %10s %10s\n", "seconds over the ranks", "calls", "least", "mean",
+           "most");
+    for (size_t i = 0; i < results->num_timers; ++i) {
+        const struct timer_phase *phase = &results->timers[i];
+        const int indent = 2 * (int)phase->depth;
+        printf("%*s%-*s %9zu %10.3f %10.3f %10.3f\n", indent, "", 32 - indent, phase->name,
+               phase->calls, phase->seconds_min, phase->seconds_mean, phase->seconds_max);
+    }
+}

@@ -33,9 +33,4 @@ void link_start_send(struct link *link, enum direction direction, size_t count);
 /* Waits for all sends. */
 void link_finish_sends(struct link *link);
 
-/* Seconds spent waiting in this link since it was made. */
-double link_seconds_waiting(const struct link *link);
-/* Bytes sent since it was made. */
-size_t link_bytes_sent(const struct link *link);
-
 #endif

@@ -4,6 +4,7 @@
 #ifndef AUTOLORA_TRAIN_PIPELINE_H
 #define AUTOLORA_TRAIN_PIPELINE_H
 
+#include "base/timer.h"
 #include "model/stage.h"
 #include "parallel/comm.h"
 #include "train/batch.h"
@@ -18,6 +19,7 @@ struct pipeline_options {
     size_t largest_count;     /* microbatches of the largest batch (batch_largest_count) */
     bool keeps_tangents;      /* room for pipeline_tangent: activations of a whole batch */
     int num_threads;
+    struct timer_tree *timers; /* borrowed; NULL: none */
 };
 
 /* `stage` is this rank's and is borrowed. */
@@ -48,10 +50,7 @@ double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,
  * double precision, so that it does not depend on the decomposition. */
 double pipeline_norm(const struct pipeline *pipeline, const float *factors);
 
-/* Seconds this rank waited for its neighbours, and bytes it sent. */
-double pipeline_seconds_waiting(const struct pipeline *pipeline);
-size_t pipeline_bytes_sent(const struct pipeline *pipeline);
-
+struct timer_tree *pipeline_timers(const struct pipeline *pipeline);
 const struct stage *pipeline_stage(const struct pipeline *pipeline);
 const struct comm *pipeline_comm(const struct pipeline *pipeline);
 

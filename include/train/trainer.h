@@ -2,6 +2,7 @@
 #ifndef AUTOLORA_TRAIN_TRAINER_H
 #define AUTOLORA_TRAIN_TRAINER_H
 
+#include "base/timer.h"
 #include "io/dataset.h"
 #include "io/progress.h"
 #include "io/trace.h"
@@ -34,6 +35,7 @@ struct trainer {
     struct trace *trace;                 /* on rank 0, else NULL */
     struct progress *progress;           /* on rank 0, else NULL */
     size_t trace_every;
+    struct timer_tree *timers; /* NULL: none */
 };
 
 /* The step that keys random numbers. */

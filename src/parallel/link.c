@@ -14,8 +14,6 @@ struct link {
     struct comm comm;
     struct channel receive[2], send[2]; /* by direction */
     float *memory;
-    double seconds_waiting;
-    size_t bytes_sent;
 };
 
 static const int TAGS[] = {[DIRECTION_DOWN] = TAG_DOWN, [DIRECTION_UP] = TAG_UP};
@@ -63,12 +61,6 @@ bool link_has_target(const struct link *link, enum direction direction) {
     return link->send[direction].peer != MPI_PROC_NULL;
 }
 
-static void wait_for(struct link *link, MPI_Request *request) {
-    const double start = MPI_Wtime();
-    MPI_Wait(request, MPI_STATUS_IGNORE);
-    link->seconds_waiting += MPI_Wtime() - start;
-}
-
 void link_start_receive(struct link *link, enum direction direction, size_t count) {
     struct channel *channel = &link->receive[direction];
     FAULT_UNLESS(channel->num_started < channel->num_finished + 2, "three open receives");
@@ -81,14 +73,14 @@ float *link_finish_receive(struct link *link, enum direction direction) {
     struct channel *channel = &link->receive[direction];
     FAULT_UNLESS(channel->num_finished < channel->num_started, "no receive was started");
     const size_t i = channel->num_finished++ % 2;
-    wait_for(link, &channel->requests[i]);
+    MPI_Wait(&channel->requests[i], MPI_STATUS_IGNORE);
     return channel->buffers[i];
 }
 
 float *link_send_buffer(struct link *link, enum direction direction) {
     struct channel *channel = &link->send[direction];
     const size_t i = channel->num_started % 2;
-    wait_for(link, &channel->requests[i]);
+    MPI_Wait(&channel->requests[i], MPI_STATUS_IGNORE);
     return channel->buffers[i];
 }
 
@@ -97,19 +89,10 @@ void link_start_send(struct link *link, enum direction direction, size_t count) 
     const size_t i = channel->num_started++ % 2;
     MPI_Isend(channel->buffers[i], comm_count(count), MPI_FLOAT, channel->peer, TAGS[direction],
               link->comm.handle, &channel->requests[i]);
-    link->bytes_sent += count * sizeof(float);
 }
 
 void link_finish_sends(struct link *link) {
     for (int direction = 0; direction < 2; ++direction)
         for (int i = 0; i < 2; ++i)
-            wait_for(link, &link->send[direction].requests[i]);
-}
-
-double link_seconds_waiting(const struct link *link) {
-    return link->seconds_waiting;
-}
-
-size_t link_bytes_sent(const struct link *link) {
-    return link->bytes_sent;
+            MPI_Wait(&link->send[direction].requests[i], MPI_STATUS_IGNORE);
 }

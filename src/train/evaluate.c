@@ -197,7 +197,9 @@ struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipelin
                                    const struct point *point, const struct dataset *dataset) {
     struct predictions predictions;
     struct evaluation evaluation = {0};
+    timer_start(trainer->timers, "evaluate");
     evaluation.loss = evaluate_predict(trainer, pipeline, point, dataset, &predictions);
+    timer_stop(trainer->timers);
     score(trainer->glue, trainer->labels, dataset, &predictions, &evaluation);
     predictions_free(&predictions);
     return evaluation;

@@ -51,11 +51,24 @@ void hypergradient_destroy(struct hypergradient **hypergradient) {
     *hypergradient = NULL;
 }
 
+/* pipeline_gradient, measured as `name`. */
+static double gradient_of(struct hypergradient *h, const char *name, const struct point *point,
+                          const struct batch *batch, bool keep, struct gradient *gradient) {
+    struct timer_tree *timers = pipeline_timers(h->pipeline);
+    timer_start(timers, name);
+    const double loss = pipeline_gradient(h->pipeline, point, batch, keep, gradient);
+    timer_stop(timers);
+    return loss;
+}
+
 static void exact_term(struct hypergradient *h, const struct hypergradient_request *request) {
     const struct point point = {request->point, request->selection};
     if (!request->is_kept)
-        pipeline_gradient(h->pipeline, &point, request->train, true, &h->train);
+        gradient_of(h, "train_gradient", &point, request->train, true, &h->train);
+    struct timer_tree *timers = pipeline_timers(h->pipeline);
+    timer_start(timers, "tangent");
     pipeline_tangent(h->pipeline, &point, h->validation.factors, request->train, h->second);
+    timer_stop(timers);
 }
 
 /* d loss / d q at point + step v. */
@@ -65,7 +78,7 @@ static void gradient_at(struct hypergradient *h, const struct hypergradient_requ
     for (size_t i = 0; i < size; ++i)
         h->moved[i] = request->point[i] + (float)step * h->validation.factors[i];
     const struct point point = {h->moved, request->selection};
-    pipeline_gradient(h->pipeline, &point, request->train, false, &h->train);
+    gradient_of(h, "train_gradient", &point, request->train, false, &h->train);
 }
 
 static void finite_difference_term(struct hypergradient *h,
@@ -88,8 +101,8 @@ double hypergradient_compute(struct hypergradient *h, const struct hypergradient
                              float *d_logits) {
     const struct stage *stage = pipeline_stage(h->pipeline);
     const struct point lookahead = {request->lookahead, request->selection};
-    const double loss =
-        pipeline_gradient(h->pipeline, &lookahead, request->validation, false, &h->validation);
+    const double loss = gradient_of(h, "validation_gradient", &lookahead, request->validation,
+                                    false, &h->validation);
     if (h->kind == HYPERGRADIENT_FIRST_ORDER)
         memset(h->second, 0, stage->selection_size * sizeof(float));
     else if (h->kind == HYPERGRADIENT_EXACT)

@@ -113,6 +113,7 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
                  "%zu microbatches, planned for %zu", batch->num_microbatches,
                  pipeline->options.largest_count);
     struct link *link = pipeline->link;
+    struct timer_tree *timers = pipeline->options.timers;
     const size_t count =
         schedule_fill((size_t)pipeline->comm.size, (size_t)pipeline->comm.mpi_rank,
                       batch->num_microbatches, pass->up != NULL, pipeline->schedule);
@@ -121,26 +122,34 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
         const enum direction direction = work->direction;
         if (i == 0)
             start_receive(pipeline, batch, work);
+        timer_start(timers, "waiting");
         float *in = link_has_source(link, direction) ? link_finish_receive(link, direction) : NULL;
         if (i + 1 < count)
             start_receive(pipeline, batch, work + 1);
         float *out = link_has_target(link, direction) ? link_send_buffer(link, direction) : NULL;
+        timer_stop(timers);
+        timer_start(timers, direction == DIRECTION_DOWN ? "forward" : "backward");
         if (direction == DIRECTION_DOWN)
             pass->down(pipeline, pass, work->microbatch, in, out);
         else
             pass->up(pipeline, pass, work->microbatch, in, out);
+        timer_stop(timers);
         if (out != NULL)
             link_start_send(link, direction,
                             direction == DIRECTION_DOWN
                                 ? output_size(pipeline, batch, work->microbatch)
                                 : input_size(pipeline, batch, work->microbatch));
     }
+    timer_start(timers, "waiting");
     link_finish_sends(link);
+    timer_stop(timers);
 }
 
 /* The loss is summed in the last stage, in the order of the microbatches. */
 static double share_loss(const struct pipeline *pipeline, double loss) {
+    timer_start(pipeline->options.timers, "waiting");
     comm_broadcast(&pipeline->comm, pipeline->comm.size - 1, &loss, sizeof loss);
+    timer_stop(pipeline->options.timers);
     return loss;
 }
 
@@ -262,12 +271,8 @@ double pipeline_norm(const struct pipeline *pipeline, const float *factors) {
     return sqrt(sum);
 }
 
-double pipeline_seconds_waiting(const struct pipeline *pipeline) {
-    return link_seconds_waiting(pipeline->link);
-}
-
-size_t pipeline_bytes_sent(const struct pipeline *pipeline) {
-    return link_bytes_sent(pipeline->link);
+struct timer_tree *pipeline_timers(const struct pipeline *pipeline) {
+    return pipeline->options.timers;
 }
 
 const struct stage *pipeline_stage(const struct pipeline *pipeline) {

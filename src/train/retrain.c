@@ -65,12 +65,14 @@ static void iterate(struct retrain *retrain, struct problem *problem) {
     batch_fill(retrain->batch, trainer->train, retrain->examples, count,
                phase_step(PHASE_RETRAIN, step), true);
     const struct point point = {retrain->state.factors, NULL};
+    timer_start(trainer->timers, "gradient");
     retrain->loss =
         pipeline_gradient(retrain->pipeline, &point, retrain->batch, false, &retrain->gradient);
     const struct retrain_extension *extension = retrain->extension;
     if (extension != NULL)
         extension->add_gradient(extension->context, retrain->state.factors,
                                 retrain->gradient.factors);
+    timer_stop(trainer->timers);
     const double peak = retrain->options->learning_rate > 0 ? retrain->options->learning_rate
                                                             : optimizer->learning_rate;
     retrain->rate = schedule_rate((enum schedule_kind)optimizer->schedule, peak,
@@ -167,8 +169,10 @@ static bool loop(struct retrain *retrain, struct retrain_result *result, struct 
         const bool evaluates = trainer->dev != NULL &&
                                (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
         trainer_check_loss(retrain->loss, "retrain", "training", step, problem);
+        timer_start(trainer->timers, "trace");
         write_trace_row(retrain, problem);
         trainer_flush_trace(trainer, is_last || evaluates, problem);
+        timer_stop(trainer->timers);
         is_good = !is_last || finish(retrain, problem);
         if (is_good && evaluates)
             evaluate_dev(retrain, result, problem);
@@ -187,10 +191,14 @@ static bool evaluate_generated(const struct trainer *trainer, const struct stage
                                const struct point *point, struct evaluation *dev,
                                struct evaluation *test, struct problem *problem) {
     const struct text_evaluation *texts = trainer->texts;
-    return texts == NULL ||
-           (evaluate_texts(texts, &trainer->comm, stage, point, "dev", texts->dev, dev, problem) &&
-            evaluate_texts(texts, &trainer->comm, stage, point, "test", texts->test, test,
-                           problem));
+    if (texts == NULL)
+        return true;
+    timer_start(trainer->timers, "generate");
+    const bool is_good =
+        evaluate_texts(texts, &trainer->comm, stage, point, "dev", texts->dev, dev, problem) &&
+        evaluate_texts(texts, &trainer->comm, stage, point, "test", texts->test, test, problem);
+    timer_stop(trainer->timers);
+    return is_good;
 }
 
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,

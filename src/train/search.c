@@ -158,7 +158,9 @@ static void step_selection(struct search *search) {
         .decay = options->selection_weight_decay,
         .gradient_scale = 1,
     };
+    timer_start(search->trainer->timers, "optimizer");
     adam_update(&search->state.selection_adam, &step, NULL, search->d_logits, search->state.logits);
+    timer_stop(search->trainer->timers);
     compute_selection(search);
 }
 
@@ -168,7 +170,10 @@ static double train_gradient(struct search *search, bool keep, bool wants_select
     struct gradient gradient = search->gradient;
     if (!wants_selection)
         gradient.selection = NULL;
-    return pipeline_gradient(search->pipeline, &point, search->train, keep, &gradient);
+    timer_start(search->trainer->timers, "train_gradient");
+    const double loss = pipeline_gradient(search->pipeline, &point, search->train, keep, &gradient);
+    timer_stop(search->trainer->timers);
+    return loss;
 }
 
 static void iterate_single_level(struct search *search) {
@@ -198,8 +203,10 @@ static void iterate_bilevel(struct search *search, bool moves_selection) {
         .train = search->train,
         .validation = search->validation,
     };
+    timer_start(search->trainer->timers, "hypergradient");
     search->loss_validation =
         hypergradient_compute(search->hypergradient, &request, search->d_logits);
+    timer_stop(search->trainer->timers);
     step_selection(search);
     if (is_paper)
         return;
@@ -359,11 +366,13 @@ static bool loop(struct search *search, struct search_result *result, struct pro
             trainer_check_loss(search->loss_validation, "search", "validation", step, problem);
         const bool wants_row = is_last || step % trainer->trace_every == 0;
         const bool wants_report = trainer_report_is_due(trainer, is_last);
+        timer_start(trainer->timers, "trace");
         if (wants_row || wants_report)
             observe(search, result, d_logits, wants_row, problem);
         if (wants_report)
             report(search, result, MPI_Wtime() - start, problem);
         trainer_flush_trace(trainer, is_last, problem);
+        timer_stop(trainer->timers);
         is_good = comm_agree(&trainer->comm, problem);
     }
     memory_free(d_logits);

@@ -27,6 +27,7 @@ struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct st
         .largest_count = batch_largest_count(size, longest, trainer->microbatch_tokens),
         .keeps_tangents = keeps_tangents,
         .num_threads = trainer->num_threads,
+        .timers = trainer->timers,
     };
     return pipeline_create(&trainer->comm, stage, &options);
 }
@@ -45,6 +46,7 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
                               double rate, const float *gradient, struct adam *adam,
                               float *factors) {
     const struct optimizer_options *options = &trainer->optimizer;
+    timer_start(trainer->timers, "optimizer");
     const double norm = pipeline_norm(pipeline, gradient);
     const struct adam_step step = {
         .rate = rate,
@@ -56,6 +58,7 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
         .gradient_scale = trainer_gradient_scale(trainer, norm),
     };
     adam_update(adam, &step, &pipeline_stage(pipeline)->factors, gradient, factors);
+    timer_stop(trainer->timers);
     return norm;
 }
 

@@ -86,6 +86,41 @@ def test_constant_answers():
     assert results.result["metric_name"] == "accuracy_and_f1"
 
 
+def check_timers(phases):
+    """Every phase has its parts within it; returns the paths."""
+    paths = []
+    for name, phase in phases.items():
+        assert phase["calls"] >= 1, name
+        assert 0 <= phase["min"] <= phase["mean"] * (1 + 1e-9), (name, phase)
+        assert phase["mean"] <= phase["max"] * (1 + 1e-9), (name, phase)
+        parts = phase.get("parts", {})
+        assert sum(part["mean"] for part in parts.values()) <= phase["mean"] * (1 + 1e-9), name
+        paths += [name] + [f"{name}/{path}" for path in check_timers(parts)]
+    return paths
+
+
+@cases(exact="exact", finite_difference="finite_difference")
+def test_timers(hypergradient):
+    keys = {"search.hypergradient": hypergradient, "output.timers": True}
+    job = Job(keys=keys)
+    for num_ranks in (1, 3):
+        results = job.results(num_ranks)
+        timers = results.result["timers"]
+        paths = check_timers(timers)
+        assert list(timers)[:3] == ["setup", "search", "retrain"], timers
+        second = "tangent" if hypergradient == "exact" else "train_gradient"
+        for phase in ("search/train_gradient", "search/hypergradient/validation_gradient",
+                      f"search/hypergradient/{second}", "retrain/gradient"):
+            assert {f"{phase}/{name}" for name in ("waiting", "forward", "backward")} <= set(paths), paths
+        assert {"search/model", "search/optimizer", "search/trace", "retrain/optimizer",
+                "retrain/trace", "retrain/evaluate/forward", "retrain/save"} <= set(paths), paths
+        assert timers["search"]["parts"]["train_gradient"]["calls"] == 4
+        table = results.outcome.out[results.outcome.out.index("seconds over the ranks"):]
+        assert len(table[:table.index("\n\n")].splitlines()) == 1 + len(paths)
+    silent = job.results(1, {"output.timers": None}).outcome.out
+    assert "seconds over the ranks" not in silent
+
+
 @cases(sequence="cola", token="ner")
 def test_trace(task):
     job = Job(task)

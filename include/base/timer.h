@@ -1,0 +1,32 @@
+/* A tree of named phases: how often each was entered and the seconds spent in it. A phase that is
+ * started while another runs is a part of it. Starting one costs a look at the clock and at its
+ * few siblings; memory is taken the first time that a name is met. NULL for a tree: nothing is
+ * measured. */
+#ifndef AUTOLORA_BASE_TIMER_H
+#define AUTOLORA_BASE_TIMER_H
+
+#include <mpi.h>
+#include <stddef.h>
+
+struct timer_tree;
+
+struct timer_tree *timer_tree_create(void);
+void timer_tree_destroy(struct timer_tree **tree);
+
+/* `name` is borrowed: a literal. Each start has its stop, inner ones first. */
+void timer_start(struct timer_tree *tree, const char *name);
+void timer_stop(struct timer_tree *tree);
+
+/* A phase over all ranks. */
+struct timer_phase {
+    const char *name;
+    size_t depth; /* 0: not part of another */
+    size_t calls; /* of rank 0 */
+    double seconds_min, seconds_mean, seconds_max;
+};
+
+/* The phases, each before its parts, in the order in which they were first met; free with
+ * memory_free. Every rank must have met the same ones, and none may be running. Collective. */
+struct timer_phase *timer_tree_reduce(const struct timer_tree *tree, MPI_Comm comm, size_t *count);
+
+#endif

@@ -1,0 +1,121 @@
+/* The timer tree: nodes in one array, linked by their places. */
+#include "base/timer.h"
+
+#include "base/memory.h"
+#include "base/report.h"
+
+#include <string.h>
+
+struct node {
+    const char *name;
+    size_t parent, first_part, next; /* 0: none, as the root is nobody's part */
+    size_t calls;
+    double seconds, started;
+};
+
+struct timer_tree {
+    struct node *nodes; /* the root first; it has no name */
+    size_t count, running;
+};
+
+struct timer_tree *timer_tree_create(void) {
+    struct timer_tree *tree = memory_allocate(1, sizeof *tree, "timers");
+    tree->nodes = memory_allocate(1, sizeof *tree->nodes, "timers");
+    tree->count = 1;
+    return tree;
+}
+
+void timer_tree_destroy(struct timer_tree **tree) {
+    if (*tree == NULL)
+        return;
+    memory_free((*tree)->nodes);
+    memory_free(*tree);
+    *tree = NULL;
+}
+
+static size_t add_part(struct timer_tree *tree, const char *name, size_t last) {
+    const size_t added = tree->count++;
+    tree->nodes = memory_resize(tree->nodes, tree->count, sizeof *tree->nodes, "timers");
+    tree->nodes[added] = (struct node){.name = name, .parent = tree->running};
+    if (last == 0)
+        tree->nodes[tree->running].first_part = added;
+    else
+        tree->nodes[last].next = added;
+    return added;
+}
+
+static size_t find_part(struct timer_tree *tree, const char *name) {
+    size_t last = 0;
+    for (size_t i = tree->nodes[tree->running].first_part; i != 0; i = tree->nodes[i].next) {
+        if (tree->nodes[i].name == name || strcmp(tree->nodes[i].name, name) == 0)
+            return i;
+        last = i;
+    }
+    return add_part(tree, name, last);
+}
+
+void timer_start(struct timer_tree *tree, const char *name) {
+    if (tree == NULL)
+        return;
+    tree->running = find_part(tree, name);
+    ++tree->nodes[tree->running].calls;
+    tree->nodes[tree->running].started = MPI_Wtime();
+}
+
+void timer_stop(struct timer_tree *tree) {
+    if (tree == NULL)
+        return;
+    FAULT_UNLESS(tree->running != 0, "a timer is stopped that does not run");
+    struct node *node = &tree->nodes[tree->running];
+    node->seconds += MPI_Wtime() - node->started;
+    tree->running = node->parent;
+}
+
+/* A node's parts and theirs, behind it. */
+static void list(const struct timer_tree *tree, size_t parent, size_t depth,
+                 struct timer_phase *phases, size_t *count) {
+    for (size_t i = tree->nodes[parent].first_part; i != 0; i = tree->nodes[i].next) {
+        const struct node *node = &tree->nodes[i];
+        phases[(*count)++] = (struct timer_phase){.name = node->name,
+                                                  .depth = depth,
+                                                  .calls = node->calls,
+                                                  .seconds_mean = node->seconds};
+        list(tree, i, depth + 1, phases, count);
+    }
+}
+
+/* A number that trees of other shapes or names do not share. */
+static unsigned long long fingerprint(const struct timer_phase *phases, size_t count) {
+    unsigned long long hash = 14695981039346656037u; /* FNV-1a */
+    for (size_t i = 0; i < count; ++i) {
+        hash = (hash ^ phases[i].depth) * 1099511628211u;
+        for (const char *at = phases[i].name; *at != '\0'; ++at)
+            hash = (hash ^ (unsigned char)*at) * 1099511628211u;
+    }
+    return hash;
+}
+
+struct timer_phase *timer_tree_reduce(const struct timer_tree *tree, MPI_Comm comm, size_t *count) {
+    FAULT_UNLESS(tree->running == 0, "timer %s runs", tree->nodes[tree->running].name);
+    struct timer_phase *phases = memory_allocate(tree->count, sizeof *phases, "timers");
+    *count = 0;
+    list(tree, 0, 0, phases, count);
+    const unsigned long long own = fingerprint(phases, *count);
+    unsigned long long first = own;
+    MPI_Bcast(&first, 1, MPI_UNSIGNED_LONG_LONG, 0, comm);
+    FAULT_UNLESS(first == own, "the ranks have other timers");
+    int size;
+    MPI_Comm_size(comm, &size);
+    for (size_t i = 0; i < *count; ++i) {
+        struct timer_phase *phase = &phases[i];
+        const double seconds = phase->seconds_mean;
+        MPI_Allreduce(&seconds, &phase->seconds_min, 1, MPI_DOUBLE, MPI_MIN, comm);
+        MPI_Allreduce(&seconds, &phase->seconds_max, 1, MPI_DOUBLE, MPI_MAX, comm);
+        MPI_Allreduce(&seconds, &phase->seconds_mean, 1, MPI_DOUBLE, MPI_SUM, comm);
+        phase->seconds_mean /= size;
+        unsigned long long calls = phase->calls;
+        MPI_Bcast(&calls, 1, MPI_UNSIGNED_LONG_LONG, 0, comm);
+        phase->calls = calls;
+    }
+    return phases;
+}
