@@ -153,7 +153,7 @@ check-peers: ## make the reference data again and compare with PyTorch and trans
 	$(AGAIN) setup NEEDS=venv
 	$(AGAIN) tests
 	$(AGAIN) base-model
-	@PYTHON='$(PYTHON)' MODEL='$(MODEL)' DATA='$(DATA)' bash jobs/setup/check-peers.sh $(BUILD)/tools
+	@PYTHON='$(PYTHON)' MODEL='$(MODEL)' DATA='$(DATA)' bash jobs/setup/check-peers.sh $(BUILD)/tools $(BIN)/autolora
 
 # ---- housekeeping ----
 help: ## this list

@@ -7,6 +7,7 @@
 #include "io/progress.h"
 #include "io/trace.h"
 #include "job.h"
+#include "peft_adapter.h"
 #include "results.h"
 #include "saved_run.h"
 #include "train/method.h"
@@ -52,6 +53,8 @@ struct run {
     struct method_input input;
     struct method_output output;
     struct timer_tree *timers;
+    struct peft_adapter *from; /* adapter.from, or NULL */
+    float *scales;             /* [num_modules] from there */
 };
 
 static bool is_first(const struct run *run) {
@@ -68,7 +71,8 @@ static void write_output(const struct run *run, const char *name, const char *te
 
 static bool searches(const struct run *run) {
     const struct method_options *adapter = &run->job.config.adapter;
-    return adapter->method == METHOD_AUTOLORA && *adapter->ranks_from == '\0';
+    return adapter->method == METHOD_AUTOLORA && *adapter->ranks_from == '\0' &&
+           *adapter->from == '\0';
 }
 
 /* Components of a module in the trace: of the search, or AdaLoRA's. */
@@ -121,6 +125,7 @@ static bool close_outputs(struct run *run, struct problem *problem) {
     return comm_agree(&run->job.comm, problem);
 }
 
+/* What a method calls back, with the run as its context. */
 static struct stage *create_stage(const void *context, const struct stage_request *request,
                                   struct problem *problem) {
     const struct run *run = context;
@@ -128,6 +133,13 @@ static struct stage *create_stage(const void *context, const struct stage_reques
     struct stage *stage = job_create_stage(&run->job, request, problem);
     timer_stop(run->timers);
     return stage;
+}
+
+static bool start(const void *context, const struct stage *stage, float *factors,
+                  struct problem *problem) {
+    const struct run *run = context;
+    peft_adapter_start(run->from, stage, factors, problem);
+    return comm_agree(&run->job.comm, problem);
 }
 
 static bool save(const void *context, const struct stage *stage, const float *factors,
@@ -170,6 +182,28 @@ static bool read_given_ranks(struct run *run, struct problem *problem) {
     return true;
 }
 
+/* After the given ranks, if there are any. */
+static bool read_given_adapter(struct run *run, struct problem *problem) {
+    const struct job *job = &run->job;
+    const struct method_options *options = &job->config.adapter;
+    if (*options->from == '\0')
+        return true;
+    if (run->method->choose_ranks == NULL)
+        return problem_set(problem, EXIT_USAGE,
+                           "adapter.from: method %s does not start from an adapter",
+                           config_method_name(options->method));
+    run->from = peft_adapter_open(job, options->from, problem);
+    if (!comm_agree(&job->comm, problem))
+        return false;
+    if (*options->ranks_from == '\0')
+        peft_adapter_ranks(run->from, run->output.ranks);
+    run->scales = memory_allocate(job->num_modules, sizeof *run->scales, "scales");
+    peft_adapter_scales(run->from, run->output.ranks, run->scales);
+    run->input.scales = run->scales;
+    run->input.start = start;
+    return true;
+}
+
 static bool write_ranks(const struct run *run, struct problem *problem) {
     if (is_first(run)) {
         char *text = results_ranks_text(&run->job, run->output.ranks);
@@ -180,7 +214,8 @@ static bool write_ranks(const struct run *run, struct problem *problem) {
 }
 
 static bool chooses_ranks(const struct run *run) {
-    return run->method->choose_ranks != NULL && *run->job.config.adapter.ranks_from == '\0';
+    return run->method->choose_ranks != NULL && run->from == NULL &&
+           *run->job.config.adapter.ranks_from == '\0';
 }
 
 static bool choose_ranks(struct run *run, struct problem *problem) {
@@ -256,8 +291,8 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
     run->trainer = job_trainer(&run->job);
     run->trainer.timers = run->timers;
     prepare_method(run);
-    const bool is_good =
-        read_given_ranks(run, problem) && open_outputs(run, problem) && train(run, problem);
+    const bool is_good = read_given_ranks(run, problem) && read_given_adapter(run, problem) &&
+                         open_outputs(run, problem) && train(run, problem);
     struct problem closing = {0};
     const bool is_closed = close_outputs(run, &closing);
     if (is_good && !is_closed)
@@ -274,6 +309,8 @@ int cmd_run(MPI_Comm world, int argc, char **argv) {
     MPI_Comm_rank(world, &mpi_rank);
     if (read_arguments(argc, argv, &arguments, &problem))
         run_all(&run, world, &arguments, &problem);
+    peft_adapter_close(&run.from);
+    memory_free(run.scales);
     job_close(&run.job);
     method_output_free(&run.output);
     memory_free(run.output.ranks);

@@ -165,6 +165,9 @@ static const struct config_key KEYS[] = {
                 HELP("projections of every block that get an adapter")),
     NUMBER("adapter.dropout", adapter.dropout, DEFAULT("0"), BELOW_ONE,
            HELP("dropout rate of an adapter's input in training")),
+    STRING("adapter.from", adapter.from, DEFAULT("\"\""),
+           HELP("a PEFT adapter directory: no search, the training starts from its factors, at its ranks "
+                "(adapter.ranks_from: at those) and scales")),
     STRING("adapter.ranks_from", adapter.ranks_from, DEFAULT("\"\""),
            HELP("a ranks.json: train at its ranks, without a search; \"\": none")),
 

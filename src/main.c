@@ -17,6 +17,8 @@ static const struct subcommand {
     {"run", "INPUT.json [--set key=value]...", "search the ranks, retrain at them, evaluate",
      cmd_run},
     {"evaluate", "RUN_DIR [--split dev|test]", "metrics of a finished run's model", cmd_evaluate},
+    {"export", "RUN_DIR --format peft|merged --out DIR",
+     "that model as a PEFT adapter or a plain checkpoint", cmd_export},
     {"keys", "", "every input key: type, default, range, meaning", cmd_keys},
     {"info", "", "version, compiler, libraries really loaded, processor", cmd_info},
 };
@@ -29,10 +31,10 @@ static bool is_one_of(const char *text, const char *first, const char *second, c
 static void print_help(FILE *stream) {
     fputs("usage: [mpirun -n RANKS] autolora SUBCOMMAND [ARGUMENTS]\n\n", stream);
     for (size_t i = 0; i < NUM_SUBCOMMANDS; ++i)
-        fprintf(stream, "  %-8s %-32s %s\n", SUBCOMMANDS[i].name, SUBCOMMANDS[i].arguments,
+        fprintf(stream, "  %-8s %-41s %s\n", SUBCOMMANDS[i].name, SUBCOMMANDS[i].arguments,
                 SUBCOMMANDS[i].summary);
     fprintf(stream,
-            "  %-41s this text\n  %-41s the version\n\n"
+            "  %-50s this text\n  %-50s the version\n\n"
             "Exit codes: %d done, %d wrong usage or input, %d data or model file, %d numerical "
             "failure,\n%d out of memory, %d input or output failed, %d a peer was lost, %d stopped "
             "with a good checkpoint.\n",

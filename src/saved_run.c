@@ -12,8 +12,6 @@
 #include <string.h>
 
 static const char FILE_NAME[] = "checkpoint-final.h5", GROUP[] = "factors";
-/* The only family that config_read_architecture accepts. */
-static const char FAMILY[] = "bert";
 
 /* ---- writing ---- */
 
@@ -48,7 +46,7 @@ static void write_json(struct checkpoint_writer *writer, const char *name, struc
 static void write_texts(const struct job *job, const size_t *ranks, const float *scales,
                         struct checkpoint_writer *writer, struct problem *problem) {
     checkpoint_write_text(writer, "input", job->input_text, problem);
-    checkpoint_write_text(writer, "family", FAMILY, problem);
+    checkpoint_write_text(writer, "family", model_family_name(job->architecture.family), problem);
     write_json(writer, "adapters", describe_adapters(job, ranks, scales), problem);
     write_json(writer, "labels", describe_labels(job), problem);
     write_json(writer, "provenance", results_provenance(job), problem);
@@ -152,14 +150,16 @@ static bool read_adapters(struct saved_run *run, const struct checkpoint *checkp
                                   FILE_NAME);
 }
 
-static bool check_family(const struct checkpoint *checkpoint, struct problem *problem) {
+static bool check_family(const struct job *job, const struct checkpoint *checkpoint,
+                         struct problem *problem) {
+    const char *expected = model_family_name(job->architecture.family);
     char *family = checkpoint_text(checkpoint, "family", problem);
     if (family == NULL)
         return false;
     const bool is_good =
-        strcmp(family, FAMILY) == 0 ||
+        strcmp(family, expected) == 0 ||
         problem_set(problem, EXIT_DATA, "%s: is of a \"%.40s\" model, input.json's is \"%s\"",
-                    FILE_NAME, family, FAMILY);
+                    FILE_NAME, family, expected);
     memory_free(family);
     return is_good;
 }
@@ -178,7 +178,7 @@ static bool open_model(struct saved_run *run, MPI_Comm world, const char *direct
     label_set_free(&labels);
     if (!is_good)
         return false;
-    if (check_family(checkpoint, problem))
+    if (check_family(&run->job, checkpoint, problem))
         read_adapters(run, checkpoint, problem);
     if (!comm_agree(&comm, problem))
         return false;

@@ -44,6 +44,7 @@ struct json *json_add_array(struct json *parent, const char *name);
 /* Reads back as the same number; NaN and infinity: null. */
 void json_add_number(struct json *parent, const char *name, double value);
 void json_add_string(struct json *parent, const char *name, const char *value);
+void json_add_null(struct json *parent, const char *name);
 void json_add_bool(struct json *parent, const char *name, bool value);
 void json_add_copy(struct json *parent, const char *name, const struct json *value);
 

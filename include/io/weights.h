@@ -34,6 +34,10 @@ void weights_close(struct weights **weights);
 /* The tensor of that name or NULL. */
 const struct tensor *weights_find(const struct weights *weights, const char *name);
 
+/* The tensors one by one, sorted by name. */
+size_t weights_count(const struct weights *weights);
+const struct tensor *weights_at(const struct weights *weights, size_t index);
+
 /* The elements as float32: the map itself for aligned F32, else a converted copy that lives as long
  * as `weights`. NULL and a problem for other types. */
 const float *weights_floats(struct weights *weights, const struct tensor *tensor,

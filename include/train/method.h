@@ -27,6 +27,7 @@ struct method_options {
     size_t allocate_every;            /* adalora: updates from one mask to the next */
     double importance_beta1, importance_beta2;
     double orthogonality; /* adalora: weight of the penalty */
+    char *from;           /* a PEFT adapter directory to start from, without a search; "": none */
     char *ranks_from;     /* a ranks.json: retrain at those ranks, no search; "": none */
 };
 
@@ -50,6 +51,10 @@ struct method_input {
     /* This rank's stage. NULL and a problem, the same on every rank. Collective. */
     struct stage *(*create_stage)(const void *context, const struct stage_request *request,
                                   struct problem *problem);
+    const float *scales; /* [num_modules] of the trained adapters; NULL: from alpha */
+    /* Changes the fresh factors that the training starts from; NULL: they stay. */
+    bool (*start)(const void *context, const struct stage *stage, float *factors,
+                  struct problem *problem);
     /* Keeps the trained factors of this rank's stage. The same on every rank. Collective. */
     bool (*save)(const void *context, const struct stage *stage, const float *factors,
                  struct problem *problem);

@@ -3,10 +3,10 @@
 # data again and compares the program with PyTorch, transformers, tokenizers and seqeval on real text. What needs the
 # files in $DATA is skipped where they are absent. The last line is `N passed, N failed, N skipped`.
 #
-#   jobs/setup/check-peers.sh TOOLS            the folder of the compiled tests/tools
+#   jobs/setup/check-peers.sh TOOLS PROGRAM    the folder of the compiled tests/tools, the program
 set -uo pipefail
 
-tools=$1
+tools=$1 program=$2
 python=${PYTHON:-python3}
 model=${MODEL:-inputs/models/all-MiniLM-L6-v2}
 data=${DATA:-../shared/data}
@@ -65,6 +65,8 @@ dataset() {
     "$peer" tests/peers/compare_dataset.py --driver "$tools/dump_dataset" --tokenizer "$model" "$@"
 }
 
+compare "exports and adapters" "$peer" tests/peers/test_export.py --program "$program" --tool "$tools/logits" \
+    --model "$model"
 compare "logits, demonstration data" logits inputs/demo.json
 compare "dataset reader, demonstration data" dataset --glue cola=inputs/demo
 # The vocabulary alone: the base model's own tokenizer pads and cuts.

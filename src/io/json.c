@@ -242,6 +242,10 @@ void json_add_bool(struct json *parent, const char *name, bool value) {
     attach(parent, name, cJSON_CreateBool(value));
 }
 
+void json_add_null(struct json *parent, const char *name) {
+    attach(parent, name, cJSON_CreateNull());
+}
+
 void json_add_copy(struct json *parent, const char *name, const struct json *value) {
     attach(parent, name, cJSON_Duplicate(node_in(value), 1));
 }

@@ -284,6 +284,14 @@ void weights_close(struct weights **weights) {
     *weights = NULL;
 }
 
+size_t weights_count(const struct weights *weights) {
+    return weights->count;
+}
+
+const struct tensor *weights_at(const struct weights *weights, size_t index) {
+    return &weights->tensors[index];
+}
+
 const struct tensor *weights_find(const struct weights *weights, const char *name) {
     const struct tensor key = {.name = (char *)(size_t)name};
     return bsearch(&key, weights->tensors, weights->count, sizeof key, compare_names);

@@ -12,6 +12,7 @@ static bool train_adapters(const struct method_input *input, struct method_outpu
     const bool is_fixed = input->retrain->scaling == SCALING_ALPHA_OVER_K;
     const struct stage_request request = {
         .ranks = output->ranks,
+        .scales = input->scales,
         .fixed_divisor = is_fixed ? input->options->rank : 0,
     };
     struct stage *stage = input->create_stage(input->context, &request, problem);
@@ -20,9 +21,11 @@ static bool train_adapters(const struct method_input *input, struct method_outpu
     method_count_parameters(input, stage, output);
     float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
     parameter_table_initialize(&stage->factors, input->trainer->seed, PHASE_RETRAIN, factors);
-    const bool is_good = retrain_run(input->trainer, input->retrain, NULL, stage, factors,
-                                     &output->retrain, problem) &&
-                         input->save(input->context, stage, factors, problem);
+    const bool is_good =
+        (input->start == NULL || input->start(input->context, stage, factors, problem)) &&
+        retrain_run(input->trainer, input->retrain, NULL, stage, factors, &output->retrain,
+                    problem) &&
+        input->save(input->context, stage, factors, problem);
     memory_free(factors);
     stage_destroy(&stage);
     return is_good;

@@ -1,6 +1,7 @@
 """The trained model of a run as a file: evaluated again, and refused where it is damaged."""
 import json
 import shutil
+import struct
 
 import common
 from common import Job, cases
@@ -117,3 +118,202 @@ def test_failed_run_leaves_no_old_checkpoint():
     (job.data / "dev.tsv").write_text("nonsense\n")
     assert job.run().code == 3
     assert not (job.output / "checkpoint-final.h5").exists()
+
+
+# ---- export, and adapters read back ----
+
+
+def read_safetensors(path):
+    """{name: (shape, values)}"""
+    data = path.read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    assert length % 8 == 0
+    header = json.loads(data[8:8 + length])
+    assert header.pop("__metadata__") == {"format": "pt"}
+    tensors, end = {}, 0
+    for name, entry in header.items():
+        begin, stop = entry["data_offsets"]
+        assert begin == end and entry["dtype"] == "F32", entry
+        end = stop
+        tensors[name] = (entry["shape"], struct.unpack(
+            f"<{(stop - begin) // 4}f", data[8 + length + begin:8 + length + stop]))
+    assert 8 + length + end == len(data)
+    return tensors
+
+
+def write_safetensors(path, tensors):
+    header, values = {}, b""
+    for name, (shape, numbers) in tensors.items():
+        begin = len(values)
+        values += struct.pack(f"<{len(numbers)}f", *numbers)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(values)]}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + values)
+
+
+def export(folder, form, num_ranks=1):
+    out = folder.parent / form
+    outcome = common.start(["export", folder, "--format", form, "--out", out], num_ranks)
+    assert outcome.code == 0 and outcome.out == "", outcome
+    return out
+
+
+def uneven(task="cola", **keys):
+    """A run with ranks that differ, 0 among them."""
+    job = Job(task, keys={**LIVELY, **keys})
+    ranks = dict(zip(job.results().ranks, [0, 1, 3, 2, 0, 4]))
+    (job.folder / "given.json").write_text(json.dumps(ranks))
+    return job, job.results(keys={"adapter.ranks_from": str(job.folder / "given.json")})
+
+
+def test_export_peft():
+    _, results = uneven()
+    out = export(results.folder, "peft", 2)
+    config = json.loads((out / "adapter_config.json").read_text())
+    kept = {module: rank for module, rank in results.ranks.items() if rank > 0}
+    assert list(config) == sorted(config)
+    assert config["rank_pattern"] == kept and config["target_modules"] == list(kept)
+    assert (config["lora_alpha"], config["alpha_pattern"], config["task_type"]) == (16, {}, "SEQ_CLS")
+    assert config["modules_to_save"] == ["classifier"] and config["peft_type"] == "LORA"
+    tensors = read_safetensors(out / "adapter_model.safetensors")
+    shapes = {"base_model.model.classifier.weight": [2, 24], "base_model.model.classifier.bias": [2]}
+    for module, rank in kept.items():
+        shapes[f"base_model.model.{module}.lora_A.weight"] = [rank, 24]
+        shapes[f"base_model.model.{module}.lora_B.weight"] = [24, rank]
+    assert {name: shape for name, (shape, _) in tensors.items()} == shapes
+    assert sorted(path.name for path in out.iterdir()) == ["adapter_config.json",
+                                                           "adapter_model.safetensors"]
+
+
+def test_export_other_scales():
+    _, results = uneven(**{"retrain.scaling": "alpha_over_k"})
+    config = json.loads((export(results.folder, "peft") / "adapter_config.json").read_text())
+    assert config["r"] == 3
+    for module, rank in config["rank_pattern"].items():
+        assert abs(config["alpha_pattern"].get(module, 16) / rank - 16 / 3) < 1e-5
+
+
+def test_export_merged_evaluates_alike():
+    """The merged checkpoint with the adapter's task head and no adapter is the same model."""
+    job, results = uneven("ner")
+    merged, adapter = export(results.folder, "merged"), export(results.folder, "peft")
+    config = json.loads((merged / "config.json").read_text())
+    assert config["architectures"] == ["BertForTokenClassification"]
+    assert config["id2label"] == {"0": "O", "1": "B-X", "2": "I-X"}
+    assert config["label2id"] == {"O": 0, "B-X": 1, "I-X": 2}
+    assert (merged / "vocab.txt").read_bytes() == (job.model / "vocab.txt").read_bytes()
+    tensors = read_safetensors(adapter / "adapter_model.safetensors")
+    module = "base_model.model.bert.encoder.layer.0.attention.self.query"
+    head = {name: tensor for name, tensor in tensors.items() if ".classifier." in name}
+    write_safetensors(adapter / "adapter_model.safetensors",
+                      {**head, f"{module}.lora_A.weight": ([1, 16], [0.5] * 16),
+                       f"{module}.lora_B.weight": ([16, 1], [0] * 16)})
+    again = job.results(2, keys={"model.path": str(merged), "adapter.from": str(adapter),
+                                 "optimizer.lr": 1e-30}, output="again")
+    for name, value in results.result["metrics"]["dev"].items():
+        assert abs(again.result["metrics"]["dev"][name] - value) < 1e-4, name
+
+
+def test_adapter_read_back():
+    """The same model at the same ranks on any number of MPI ranks; other ranks where they are given."""
+    job, results = uneven()
+    adapter = export(results.folder, "peft")
+    keys = {"adapter.from": str(adapter), "optimizer.lr": 1e-30}
+    for num_ranks in (1, 3):
+        again = job.results(num_ranks, keys=keys, output=f"again{num_ranks}")
+        assert again.ranks == results.ranks
+        assert again.result["metrics"] == results.result["metrics"]
+        assert "search" not in again.result
+    more = {module: rank + 1 for module, rank in results.ranks.items()}
+    (job.folder / "more.json").write_text(json.dumps(more))
+    again = job.results(2, keys={**keys, "adapter.ranks_from": str(job.folder / "more.json")},
+                        output="more")
+    assert again.ranks == more
+    for name, value in results.result["metrics"]["dev"].items():
+        assert abs(again.result["metrics"]["dev"][name] - value) < 1e-5, name
+
+
+def test_adapter_goes_on():
+    """Training starts where the adapter's has ended."""
+    job = Job("ner", keys={"adapter.method": "lora", "optimizer.lr": 0.05, "retrain.steps": 60})
+    first = job.results(2)
+    again = job.results(2, keys={"adapter.from": str(export(first.folder, "peft")),
+                                 "retrain.steps": 1}, output="on")
+    losses = first.trace["/retrain/loss_train"].numbers
+    assert again.trace["/retrain/loss_train"].numbers[0] < losses[0] / 2, losses
+
+
+CONFIG = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
+MODULE = "base_model.model.bert.encoder.layer.1.attention.self.value"
+GOOD = {f"{MODULE}.lora_A.weight": ([1, 24], [0.1] * 24),
+        f"{MODULE}.lora_B.weight": ([24, 1], [0.1] * 24)}
+
+
+def bad_adapters():
+    yield "no peft", {**CONFIG, "peft_type": "LOHA"}, GOOD, "peft_type"
+    yield "no object", [], GOOD, "peft_type"
+    yield "dora", {**CONFIG, "use_dora": True}, GOOD, "use_dora"
+    yield "bias", {**CONFIG, "bias": "all"}, GOOD, "bias"
+    yield "pissa", {**CONFIG, "init_lora_weights": "pissa"}, GOOD, "init_lora_weights"
+    yield "alpha", {**CONFIG, "lora_alpha": "2"}, GOOD, "lora_alpha"
+    yield "negative", {**CONFIG, "lora_alpha": -1}, GOOD, "lora_alpha"
+    yield "list", {**CONFIG, "alpha_pattern": [1]}, GOOD, "alpha_pattern"
+    yield "regex", {**CONFIG, "alpha_pattern": {"layer.[01].*": 3}}, GOOD, "regular expression"
+    yield "empty", CONFIG, {}, "another one"
+    yield "half", CONFIG, dict(list(GOOD.items())[:1]), "lora_B"
+    yield "shape", CONFIG, {**GOOD, f"{MODULE}.lora_A.weight": ([24, 1], [0.1] * 24)}, "[r, 24]"
+    yield "scalar", CONFIG, {**GOOD, f"{MODULE}.lora_A.weight": ([24], [0.1] * 24)}, "[r, 24]"
+    yield "ranks", CONFIG, {**GOOD, f"{MODULE}.lora_B.weight": ([24, 2], [0.1] * 48)}, "[r, 24]"
+    yield "none", CONFIG, {f"{MODULE}.lora_A.weight": ([0, 24], []),
+                           f"{MODULE}.lora_B.weight": ([24, 0], [])}, "[r, 24]"
+    other = MODULE.replace("value", "key")
+    yield "target", CONFIG, {**GOOD, f"{other}.lora_A.weight": ([1, 24], [0.1] * 24),
+                             f"{other}.lora_B.weight": ([24, 1], [0.1] * 24)}, "adapter.targets"
+    yield "layer", CONFIG, {**GOOD, MODULE.replace("1", "9") + ".lora_A.weight": ([1, 24], [0] * 24)
+                            }, "another one"
+    yield "unknown", CONFIG, {**GOOD, f"{MODULE}.lora_magnitude_vector": ([24], [1] * 24)}, "known"
+    head = "base_model.model.classifier"
+    yield "labels", CONFIG, {**GOOD, f"{head}.weight": ([3, 24], [0] * 72)}, "labels"
+    yield "head", CONFIG, {**GOOD, f"{head}.dense.weight": ([24, 24], [0] * 576)}, "task head"
+
+
+def test_hostile_adapters():
+    job = Job(keys=LIVELY)
+    for name, config, tensors, word in bad_adapters():
+        folder = job.folder / f"adapter {name}"
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        write_safetensors(folder / "adapter_model.safetensors", tensors)
+        outcome = job.run(keys={"adapter.from": str(folder)})
+        assert outcome.code == 3 and len(outcome.messages) == 1, (name, outcome)
+        assert word in outcome.messages[0], (name, outcome.messages[0])
+        assert not (job.output / "result.json").exists()
+    outcome = job.run(2, keys={"adapter.from": str(folder)})
+    assert outcome.code == 3 and len(outcome.messages) == 1, outcome
+    write_safetensors(folder / "adapter_model.safetensors", GOOD)
+    assert job.results(keys={"adapter.from": str(folder)}).result["mean_rank"] == 1 / 6
+    assert job.run(keys={"adapter.from": str(job.folder / "nowhere")}).code == 3
+
+
+@cases(nothing=[], no_out=["x", "--format", "peft"], form=["x", "--format", "onnx", "--out", "y"])
+def test_export_usage(arguments):
+    assert_refused(common.start(["export", *arguments], 2), 2, "export")
+
+
+def test_export_problems():
+    job, results = uneven()
+    outcome = common.start(["export", results.folder, "--format", "merged", "--out", job.model])
+    assert_refused(outcome, 2, "base model")
+    blocked = job.folder / "blocked"
+    blocked.write_text("")
+    outcome = common.start(["export", results.folder, "--format", "peft", "--out", blocked])
+    assert_refused(outcome, 6, "blocked")
+    zeros = dict.fromkeys(results.ranks, 0)
+    (job.folder / "zeros.json").write_text(json.dumps(zeros))
+    job.results(keys={"adapter.ranks_from": str(job.folder / "zeros.json")}, output="zeros")
+    outcome = common.start(["export", job.output, "--format", "peft", "--out", job.folder / "z"])
+    assert_refused(outcome, 3, "rank 0")
+    damaged = copied(results.folder, "damaged", b"nothing")
+    outcome = common.start(["export", damaged, "--format", "merged", "--out", job.folder / "d"], 2)
+    assert_refused(outcome, 3, "checksum")
+    assert not (job.folder / "d").exists()

@@ -1,8 +1,12 @@
-/* Prints what the untrained program computes for the dev split of an input file: the task head it
- * starts with and the logits of every example, one JSON object a line. tests/peers/test_live.py
- * compares them with transformers. */
+/* Prints what the program computes for the dev split, one JSON object a line: the task head and the
+ * logits of every example.
+ *     logits INPUT.json [KEY=VALUE]...    the untrained model
+ *     logits RUN_DIR                      the model that a run has trained
+ * tests/peers compares them with transformers and PEFT. */
 #include "base/memory.h"
+#include "io/file.h"
 #include "job.h"
+#include "saved_run.h"
 #include "train/batch.h"
 #include "train/pipeline.h"
 
@@ -34,7 +38,7 @@ static void print_logits(void *context, const struct batch *batch, size_t microb
     }
 }
 
-static void print_all(const struct job *job, const struct stage *stage) {
+static void print_all(const struct job *job, const struct stage *stage, const float *factors) {
     const size_t size = job->config.optimizer.batch_size, longest = job->dev.longest;
     const size_t tokens = job->config.parallel.microbatch_tokens;
     const struct pipeline_options options = {
@@ -43,8 +47,6 @@ static void print_all(const struct job *job, const struct stage *stage) {
         .num_threads = job->num_threads,
     };
     struct pipeline *pipeline = pipeline_create(&job->comm, stage, &options);
-    float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
-    parameter_table_initialize(&stage->factors, job->config.run.seed, 0, factors);
     const struct task_head *head = &stage->task_head;
     print_floats("weight", factors + head->weight_offset, head->num_labels * head->hidden_size);
     print_floats("bias", factors + head->bias_offset, head->num_labels);
@@ -60,25 +62,44 @@ static void print_all(const struct job *job, const struct stage *stage) {
     }
     memory_free(examples);
     batch_destroy(&batch);
-    memory_free(factors);
     pipeline_destroy(&pipeline);
+}
+
+static void print_untrained(const char *input, const char *const *overrides, size_t num_overrides,
+                            struct problem *problem) {
+    struct job job;
+    if (job_open(&job, MPI_COMM_WORLD, input, overrides, num_overrides, problem)) {
+        size_t *ranks = memory_allocate(job.num_modules, sizeof *ranks, "ranks");
+        const struct stage_request request = {.ranks = ranks};
+        struct stage *stage = job_create_stage(&job, &request, problem);
+        if (stage != NULL) {
+            float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
+            parameter_table_initialize(&stage->factors, job.config.run.seed, 0, factors);
+            print_all(&job, stage, factors);
+            memory_free(factors);
+        }
+        stage_destroy(&stage);
+        memory_free(ranks);
+    }
+    job_close(&job);
+}
+
+static void print_trained(const char *directory, struct problem *problem) {
+    struct saved_run run;
+    if (saved_run_open(&run, MPI_COMM_WORLD, directory, JOB_EVALUATE, problem))
+        print_all(&run.job, run.stage, run.factors);
+    saved_run_close(&run);
 }
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     struct problem problem = {0};
-    struct job job;
-    if (job_open(&job, MPI_COMM_WORLD, argv[1], (const char *const *)argv + 2, (size_t)argc - 2,
-                 &problem)) {
-        size_t *ranks = memory_allocate(job.num_modules, sizeof *ranks, "ranks");
-        const struct stage_request request = {.ranks = ranks};
-        struct stage *stage = job_create_stage(&job, &request, &problem);
-        if (stage != NULL)
-            print_all(&job, stage);
-        stage_destroy(&stage);
-        memory_free(ranks);
-    }
-    job_close(&job);
+    char *checkpoint = file_join(argv[1], "checkpoint-final.h5");
+    if (file_exists(checkpoint))
+        print_trained(argv[1], &problem);
+    else
+        print_untrained(argv[1], (const char *const *)argv + 2, (size_t)argc - 2, &problem);
+    memory_free(checkpoint);
     if (problem.exit_code != 0)
         report_error("%s", problem.text);
     MPI_Finalize();

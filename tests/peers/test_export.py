@@ -1,0 +1,210 @@
+"""What `autolora export` writes, loaded by transformers and PEFT; and PEFT's own adapters, read by the program.
+
+    python tests/peers/test_export.py --program bin/autolora --tool build/release/tools/logits --model MODEL [-k WORD]
+
+Each case trains a few steps on made-up data, at ranks that differ and are 0 in some modules, exports both forms, and
+compares the program's logits for the dev split with those of the loaded models, one sequence at a time. The last case
+makes an adapter with PEFT and lets the program start from it with a learning rate that changes nothing.
+MODEL is a BERT checkpoint; the other families' are made here, tiny and random. Prints the largest differences;
+exit 1 if one is above 1e-4.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer,
+                          RobertaConfig, RobertaModel)
+
+TOLERANCE = 1e-4
+LABELS = ["O", "B-X", "I-X"]
+CLASSES = {"cola": AutoModelForSequenceClassification, "ner": AutoModelForTokenClassification}
+
+
+def sentences(count, seed):
+    draw = random.Random(seed)
+    words = "the a small large old cat dog house tree sees likes eats unbelievably 42 Berlin".split()
+    return [[draw.choice(words) for _ in range(draw.randint(2, 20))] for _ in range(count)]
+
+
+def write_data(folder, task):
+    folder.mkdir()
+    for split, count, seed in (("train", 40, 1), ("dev", 25, 2)):
+        with open(folder / f"{split}.tsv", "w", encoding="utf-8") as out:
+            for words in sentences(count, seed):
+                if task == "cola":
+                    out.write(f"x\t{int('cat' in words)}\t\t{' '.join(words)}\n")
+                else:
+                    out.writelines(f"{word}\t{LABELS[len(word) % 3]}\n" for word in words)
+                    out.write("\n")
+
+
+def make_roberta(folder):
+    """A tiny random RoBERTa with a byte-level BPE vocabulary."""
+    folder.mkdir()
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator([" ".join(words) for words in sentences(200, 3)], vocab_size=320, show_progress=False,
+                                  special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.save_model(str(folder))
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=tokenizer.get_vocab_size(), hidden_size=48, num_hidden_layers=3,
+                           num_attention_heads=4, intermediate_size=96, max_position_embeddings=66, type_vocab_size=1,
+                           initializer_range=0.3)
+    RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+class Case:
+    def __init__(self, folder, arguments, model, task, targets=("query", "value")):
+        self.folder, self.arguments, self.model, self.task = folder, arguments, model, task
+        folder.mkdir()
+        write_data(folder / "data", task)
+        self.keys = {"model.path": str(model), "task.name": task, "task.data_dir": str(folder / "data"),
+                     "task.max_length": 48, "adapter.rank": 4, "adapter.targets": list(targets),
+                     "adapter.alpha": 24, "retrain.steps": 8, "optimizer.lr": 0.02, "optimizer.batch_size": 8}
+
+    def run(self, name, **keys):
+        """Trains; returns the run's folder."""
+        output = self.folder / name
+        root = {"run": {"name": name, "output_dir": str(output)}}
+        for path, value in {**self.keys, **{key.replace("__", "."): value for key, value in keys.items()}}.items():
+            section, _, key = path.partition(".")
+            root.setdefault(section, {})[key] = value
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(root))
+        subprocess.run([self.arguments.program, "run", path], check=True, stdout=subprocess.DEVNULL)
+        return output
+
+    def modules(self):
+        """The names of the adapted modules: ranks.json of a run."""
+        return list(json.loads((self.run("names", adapter__method="lora", retrain__steps=1) / "ranks.json").read_text()))
+
+    def export(self, run, form):
+        folder = self.folder / f"{run.name}-{form}"
+        subprocess.run([self.arguments.program, "export", run, "--format", form, "--out", folder], check=True)
+        return folder
+
+    def examples(self, run):
+        output = subprocess.run([self.arguments.tool, run], check=True, capture_output=True, text=True).stdout
+        return [json.loads(line) for line in output.splitlines()[2:]]
+
+    def base(self, **how):
+        return CLASSES[self.task].from_pretrained(self.model, attn_implementation="eager", **how)
+
+    def num_labels(self):
+        return 2 if self.task == "cola" else len(LABELS)
+
+
+def difference(examples, model):
+    model = model.eval()
+    largest = 0.0
+    with torch.no_grad():
+        for example in examples:
+            logits = model(input_ids=torch.tensor([example["ids"]])).logits.flatten().numpy()
+            largest = max(largest, float(np.abs(logits - np.array(example["logits"])).max()))
+    return largest
+
+
+def spread(examples):
+    """How far the logits of different examples are apart: a model that answers always the same proves little."""
+    return float(np.std([example["logits"][:2] for example in examples], axis=0).max())
+
+
+def report(name, found, examples):
+    print(f"{name}: {len(examples)} examples, largest difference {found:.2e}, logits spread {spread(examples):.2g}")
+    return found <= TOLERANCE and spread(examples) > 10 * TOLERANCE and len(examples) > 0
+
+
+def check_exports(case, name, **keys):
+    draw = random.Random(name)
+    ranks = {module: draw.choice([0, 1, 2, 3, 5]) for module in case.modules()}
+    path = case.folder / "ranks.json"
+    path.write_text(json.dumps(ranks))
+    assert 0 in ranks.values() and len(set(ranks.values())) > 2, ranks
+    run = case.run("run", adapter__ranks_from=str(path), **keys)
+    examples = case.examples(run)
+    merged_folder, adapter_folder = case.export(run, "merged"), case.export(run, "peft")
+    merged, loading = CLASSES[case.task].from_pretrained(merged_folder, attn_implementation="eager",
+                                                         output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"], loading
+    AutoTokenizer.from_pretrained(merged_folder)
+    assert merged.config.architectures == [type(merged).__name__], merged.config.architectures
+    assert merged.config.num_labels == case.num_labels()
+    if case.task == "ner":
+        assert merged.config.id2label == dict(enumerate(LABELS))
+    good = report(f"{name}, merged", difference(examples, merged), examples)
+    adapted = PeftModel.from_pretrained(case.base(num_labels=case.num_labels()), adapter_folder)
+    found = {module.removeprefix("base_model.model."): layer.r["default"]
+             for module, layer in adapted.named_modules() if hasattr(layer, "lora_A") and len(layer.lora_A) > 0}
+    assert found == {module: rank for module, rank in ranks.items() if rank > 0}, found
+    good = report(f"{name}, PEFT", difference(examples, adapted), examples) and good
+    again = case.run("again", adapter__from=str(adapter_folder), optimizer__lr=1e-30)
+    assert json.loads((again / "ranks.json").read_text()) == ranks
+    again_examples = case.examples(again)
+    same = max(float(np.abs(np.array(a["logits"]) - np.array(b["logits"])).max())
+               for a, b in zip(examples, again_examples))
+    return report(f"{name}, read back", same, again_examples) and good
+
+
+def check_adapter_of_peft(case, name):
+    """PEFT's adapter with several ranks, alphas, rsLoRA and a task head."""
+    good = True
+    for rslora in (False, True):
+        torch.manual_seed(5)
+        config = LoraConfig(task_type="SEQ_CLS" if case.task == "cola" else "TOKEN_CLS", r=3, lora_alpha=12,
+                            target_modules=["query", "value"], rank_pattern={"layer.1.attention.self.value": 6},
+                            alpha_pattern={"layer.0.attention.self.query": 5.5}, use_rslora=rslora)
+        model = get_peft_model(case.base(num_labels=case.num_labels()), config)
+        for key, values in model.named_parameters():
+            if "lora_B" in key or "modules_to_save" in key:
+                torch.nn.init.normal_(values, std=0.1)
+        folder = case.folder / f"peft-{rslora}"
+        model.save_pretrained(folder)
+        run = case.run(f"from-{rslora}", adapter__from=str(folder), optimizer__lr=1e-30)
+        ranks = json.loads((run / "ranks.json").read_text())
+        assert sorted(set(ranks.values())) == [3, 6], ranks
+        examples = case.examples(run)
+        good = report(f"{name}, rsLoRA {rslora}", difference(examples, model), examples) and good
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True, type=pathlib.Path)
+    parser.add_argument("--tool", required=True)
+    parser.add_argument("--model", required=True, type=pathlib.Path)
+    parser.add_argument("-k", default="")
+    arguments = parser.parse_args()
+    every = ("query", "key", "value", "attention_output", "intermediate", "output")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        roberta = make_roberta(folder / "roberta")
+
+        def case(name, *how):
+            return Case(folder / name.replace(" ", "-"), arguments, *how)
+
+        checks = {
+            "BERT classification": lambda name: check_exports(case(name, arguments.model, "cola"), name),
+            "BERT labelling, every projection": lambda name: check_exports(
+                case(name, arguments.model, "ner", every), name, retrain__scaling="alpha_over_k"),
+            "RoBERTa classification": lambda name: check_exports(case(name, roberta, "cola"), name),
+            "RoBERTa labelling": lambda name: check_exports(case(name, roberta, "ner"), name),
+            "PEFT classification": lambda name: check_adapter_of_peft(case(name, arguments.model, "cola"), name),
+            "PEFT labelling": lambda name: check_adapter_of_peft(case(name, roberta, "ner"), name),
+        }
+        results = [check(name) for name, check in checks.items() if arguments.k in name]
+    return 0 if results and all(results) else 1
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    sys.exit(main())
