@@ -79,6 +79,7 @@ compare_with_data "tokenizers" "$peer" tests/peers/compare_tokenizer.py --model 
     --driver "$tools/tokenize"
 compare_with_data "dataset reader" dataset --conll "$data"/ner/* \
     --glue "cola=$data/glue/CoLA" "mrpc=$data/glue/MRPC" "stsb=$data/glue/STS-B"
+compare_with_data "scores" "$peer" tests/peers/compare_metrics.py --driver "$tools/metrics" --glue "$data/glue"
 compare_with_data "contexts and completions" "$peer" tests/peers/compare_lm.py --driver "$tools/dump_dataset" \
     --tokenizer "$data/tokenizers/gpt2" --lines "$data"/nlg/e2e/{train,valid,test}.txt \
     --webnlg "$data/nlg/webnlg_sample/dev.json"

@@ -1,5 +1,6 @@
 """The rules of the tree: layers, libraries behind one file each, formatting, no machine's paths."""
 import os
+import json
 import re
 import shutil
 import subprocess
@@ -109,6 +110,18 @@ def test_keys_page():
     assert outcome.code == 0, outcome
     page = (ROOT / "inputs" / "README.md").read_text()
     assert outcome.out == page, "inputs/README.md is not what `autolora keys` prints"
+
+
+def test_input_files():
+    """Their keys are good; what is missing is the model."""
+    paths = sorted((ROOT / "inputs").glob("*.json"))
+    assert len(paths) > 10
+    for path in paths:
+        folder = common.new_folder()
+        outcome = common.start(["run", path, "--set", "model.path=nowhere", "--set",
+                                f"run.output_dir={folder}"])
+        assert outcome.code == 3 and "nowhere/config.json" in outcome.err, outcome
+        assert json.loads(path.read_text())["run"]["name"] in (path.stem, "demo"), path
 
 
 def test_formatting():

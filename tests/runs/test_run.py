@@ -14,6 +14,7 @@ RETRAINING = ("/modules", "/retrain", "/evaluation")
 MODULES = [f"bert.encoder.layer.{block}.attention.self.{name}"
            for block in range(3) for name in ("query", "value")]
 PER_RANK = 24 + 24  # parameters of a module for each of its ranks
+PER_RANK_TOKEN = 16 + 16  # the same of the model for token tasks
 LIVELY = {"adapter.rank": 8, "search.steps": 12, "search.selection_lr": 0.2,
           "optimizer.lr": 0.05}
 
@@ -119,6 +120,20 @@ def test_timers(hypergradient):
         assert len(table[:table.index("\n\n")].splitlines()) == 1 + len(paths)
     silent = job.results(1, {"output.timers": None}).outcome.out
     assert "seconds over the ranks" not in silent
+
+
+@cases(types=(["B-PER", "I-PER", "B-LOC", "I-LOC", "O"], "-DOCSTART- -X- O O\n\n"),
+       untyped=(["B", "I", "O"], ""), no_begin=(["I-PER", "O"], "-DOCSTART-\n"))
+def test_label_sets_of_conll_files(case):
+    tags, head = case
+    job = Job("ner", keys={"adapter.method": "lora", "retrain.steps": 2})
+    for name in ("train", "dev"):
+        lines = [f"{'abc'[i % 3]} x y {tag}\n" + "\n" * (i % 2) for i, tag in enumerate(tags * 5)]
+        (job.data / f"{name}.tsv").write_text(head + "".join(lines))
+    result = job.results(2).result
+    adapters = PER_RANK_TOKEN * 4 * 4
+    assert result["trainable_parameters"] == adapters + (16 + 1) * len(tags), result
+    assert list(result["metrics"]["dev"]) == ["loss", "f1", "precision", "recall", "accuracy"]
 
 
 @cases(sequence="cola", token="ner")

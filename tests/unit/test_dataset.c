@@ -365,6 +365,24 @@ static void test_sentences_end_at_blank_lines(void **state) {
     CHECK_IDS(2, CLS, C, SEP);
 }
 
+/* CoNLL-2003's four columns and several types; then tags without types. */
+static void test_several_types_and_none(void **state) {
+    (void)state;
+    read_good("-DOCSTART- -X- -X- O\n\n"
+              "a NNP B-NP B-ORG\nb VBZ B-VP O\nc JJ B-NP B-MISC\na NN I-NP I-PER\n\n"
+              "b NNP I-NP I-PER\nc NNP I-NP I-PER\n");
+    check_label_names("O B-MISC B-ORG I-PER");
+    assert_int_equal(data.num_examples, 2);
+    CHECK_LABELS(0, NO, 2, 0, 1, 3, NO);
+    CHECK_LABELS(1, NO, 3, 3, NO);
+    assert_int_equal(data.entities_total, 4);
+    label_set_free(&labels);
+    read_good("a\tB\nb\tI\nc\tO\na\tI\n");
+    check_label_names("O B I");
+    CHECK_LABELS(0, NO, 1, 2, 0, 2, NO);
+    assert_int_equal(data.entities_total, 2);
+}
+
 static void test_words_without_pieces_are_dropped(void **state) {
     (void)state;
     read_good("a\tB-x\n\x01\tI-x\nb\tI-x\n\x01\tO\nc\tB-x\n\n\x01\tO\n\n\x01\tB-x\n");
@@ -556,6 +574,7 @@ int main(void) {
         CONLL(test_labels_are_sorted),
         CONLL(test_first_and_last_column_count),
         CONLL(test_sentences_end_at_blank_lines),
+        CONLL(test_several_types_and_none),
         CONLL(test_words_without_pieces_are_dropped),
         CONLL(test_entities_that_a_dropped_word_joins_are_lost),
         CONLL(test_entities_behind_the_cut_are_lost),
