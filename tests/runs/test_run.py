@@ -58,7 +58,9 @@ def test_regression_results():
 
 
 def test_matched_and_mismatched():
-    job = Job("mnli", keys={"adapter.method": "lora"})
+    job = Job("mnli", keys={"adapter.method": "lora", "task.max_length": 32})
+    with open(job.data / "dev_mismatched.tsv", "a") as longest:  # of all files
+        longest.write(f"99\tx\t{'a ' * 15}\t{'b ' * 14}\tneutral\tneutral\n")
     result = job.results(2).result
     assert list(result["metrics"]) == ["dev_matched", "dev_mismatched"]
     assert result["metrics"]["dev_matched"] != result["metrics"]["dev_mismatched"]

@@ -51,6 +51,11 @@ static struct dataset dataset_make(enum task_kind kind, size_t count, size_t lon
         dataset.token_ids[i] = (int32_t)(1000 + i);
         dataset.type_ids[i] = (int32_t)(i % 2);
     }
+    if (!task_labels_tokens(kind) && seed % 2 == 0) { /* a regression */
+        dataset.targets = memory_allocate(count, sizeof(float), "a dataset");
+        for (size_t i = 0; i < count; ++i)
+            dataset.targets[i] = (float)i / 8;
+    }
     for (size_t i = 0; i < labels; ++i)
         dataset.labels[i] =
             task_labels_tokens(kind) && below(&seed, 3) == 0 ? LABEL_IGNORED : (int32_t)(i % 7);
@@ -78,6 +83,9 @@ static void check_sequence(const struct dataset *dataset, const struct microbatc
         assert_memory_equal(microbatch->labels + begin, dataset->labels + first, bytes);
     else
         assert_int_equal(microbatch->labels[s], dataset->labels[example]);
+    assert_int_equal(microbatch->targets != NULL, dataset->targets != NULL);
+    if (dataset->targets != NULL)
+        assert_true(microbatch->targets[s] == dataset->targets[example]);
 }
 
 /* The place of an example in the batch. */
