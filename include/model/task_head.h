@@ -54,7 +54,7 @@ struct head_scratch {
 size_t head_rows(const struct task_head *head, const struct microbatch *microbatch);
 
 /* x [R, hidden]: the last block's output. Returns the microbatch's part of the loss (0 where labels
- * are NULL). */
+ * are NULL); a forward pass alone is an evaluation, without label smoothing. */
 double head_forward(const struct task_head *head, const struct point *point,
                     const struct microbatch *microbatch, const float *x,
                     struct head_scratch *scratch, bool has_backward,

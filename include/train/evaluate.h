@@ -7,7 +7,7 @@
 enum { EVALUATION_MAX_METRICS = 8 };
 
 struct evaluation {
-    double loss; /* mean over the labelled sequences or tokens */
+    double loss; /* mean over the labelled sequences or tokens, without label smoothing */
     size_t num_metrics;
     struct {
         char name[32];

@@ -90,14 +90,13 @@ static float row_dot(const float *a, const float *b, size_t count) {
 
 /* Loss of a row, (1 - e) (-log p_label) + e mean(-log p) with the smoothing e; logits become the
  * cotangent p - (1 - e) onehot - e / words. */
-static double row_loss(const struct task_head *head, int32_t label, float *row) {
-    const size_t words = head->num_labels;
-    const double at_label = (double)row[label], smoothing = (double)head->label_smoothing;
+static double row_loss(size_t words, float label_smoothing, int32_t label, float *row) {
+    const double at_label = (double)row[label], smoothing = (double)label_smoothing;
     const double mean = smoothing > 0 ? (double)row_sum(row, words) / (double)words : 0;
     const double log_sum = softmax_row(row, words);
-    row[label] -= 1.0f - head->label_smoothing;
+    row[label] -= 1.0f - label_smoothing;
     if (smoothing > 0) {
-        const float share = head->label_smoothing / (float)words;
+        const float share = label_smoothing / (float)words;
 #pragma omp simd
         for (size_t j = 0; j < words; ++j)
             row[j] -= share;
@@ -115,12 +114,13 @@ static void chunk_logits(const struct task_head *head, const float *features, si
          logits, head->num_labels);
 }
 
-static double chunk_loss(const struct task_head *head, const int32_t *labels, size_t rows,
-                         float *logits) {
+static double chunk_loss(const struct task_head *head, float label_smoothing, const int32_t *labels,
+                         size_t rows, float *logits) {
     double losses[CHUNK_ROWS], sum = 0;
 #pragma omp parallel for schedule(static, 1)
     for (size_t i = 0; i < rows; ++i)
-        losses[i] = row_loss(head, labels[i], logits + i * head->num_labels);
+        losses[i] =
+            row_loss(head->num_labels, label_smoothing, labels[i], logits + i * head->num_labels);
     for (size_t i = 0; i < rows; ++i)
         sum += losses[i];
     return sum;
@@ -143,7 +143,8 @@ double lm_head_forward(const struct task_head *head, const struct microbatch *mi
         for (size_t i = 0; i < count; ++i)
             labels[i] = next_label(microbatch, &token);
         chunk_logits(head, features + first * width, count, scratch->logits);
-        loss += chunk_loss(head, labels, count, scratch->logits);
+        loss += chunk_loss(head, has_backward ? head->label_smoothing : 0, labels, count,
+                           scratch->logits);
         if (has_backward)
             gemm(microbatch->loss_scale, matrix_of(scratch->logits, count, head->num_labels),
                  words_of(head), false, d_features + first * width, width);

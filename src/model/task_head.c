@@ -145,13 +145,14 @@ static void squared_error_backward_tangent(const float *t_logits, const int32_t 
 
 /* The loss of the head's kind; each passes on to one of the functions above. */
 static double loss_forward(const struct task_head *head, const struct microbatch *microbatch,
-                           struct head_activations *activations) {
+                           bool has_backward, struct head_activations *activations) {
     const size_t rows = head_rows(head, microbatch);
     if (head->is_regression)
         return squared_error_forward(activations->logits, microbatch->labels, microbatch->targets,
                                      rows, activations->probabilities);
     return cross_entropy_forward(activations->logits, microbatch->labels, rows, head->num_labels,
-                                 head->label_smoothing, activations->probabilities);
+                                 has_backward ? head->label_smoothing : 0,
+                                 activations->probabilities);
 }
 
 static void loss_backward(const struct task_head *head, const struct microbatch *microbatch,
@@ -203,7 +204,8 @@ double head_forward(const struct task_head *head, const struct point *point,
          matrix_transpose(classifier_weight(head, point->factors)), false, activations->logits,
          labels);
     bias_add(point->factors + head->bias_offset, rows, labels, activations->logits);
-    return loss_forward(head, microbatch, activations) * (double)microbatch->loss_scale;
+    return loss_forward(head, microbatch, has_backward, activations) *
+           (double)microbatch->loss_scale;
 }
 
 void head_backward(const struct task_head *head, const struct point *point,

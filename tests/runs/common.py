@@ -106,7 +106,16 @@ def write_conll(path, num_sentences, seed):
             out.write("\n")
 
 
-WRITERS = {"cola": write_cola, "stsb": write_stsb, "mnli": write_mnli, "ner": write_conll}
+def write_pairs(path, num_rows, seed):
+    """Contexts whose completion repeats their words backwards."""
+    draw = random.Random(seed)
+    with open(path, "w") as out:
+        for _ in range(num_rows):
+            context = words(draw, draw.randint(1, 3))
+            out.write(f"{' '.join(context)}||{' '.join(reversed(context))}\n")
+
+
+WRITERS = {"cola": write_cola, "stsb": write_stsb, "mnli": write_mnli, "ner": write_conll, "e2e": write_pairs}
 
 
 def write_data(folder, task, num_train=48, num_dev=20):
@@ -118,6 +127,9 @@ def write_data(folder, task, num_train=48, num_dev=20):
     return folder
 
 
+FIXTURES_OF_TASKS = {"ner": "bert-token", "e2e": "gpt2-language"}
+
+
 class Job:
     """A folder with a tiny model, data and the keys of an input file. Keys are given as
     {"search.steps": 4}; None takes one away."""
@@ -125,7 +137,7 @@ class Job:
     def __init__(self, task="cola", fixture=None, keys=None):
         self.folder = new_folder()
         self.model = write_model(self.folder / "model", fixture or
-                                 ("bert-token" if task == "ner" else "bert-sequence"))
+                                 FIXTURES_OF_TASKS.get(task, "bert-sequence"))
         self.data = write_data(self.folder / "data", task)
         self.keys = {
             "model.path": str(self.model), "task.name": task, "task.data_dir": str(self.data),
@@ -133,6 +145,8 @@ class Job:
             "search.selection_lr": 0.05, "retrain.steps": 4, "optimizer.batch_size": 16,
             "parallel.microbatch_tokens": 48,
         }
+        if task == "e2e":
+            self.keys.update({"task.max_new_tokens": 8, "task.num_beams": 2})
         self.keys.update(keys or {})
         self.output = self.folder / "out"
 

@@ -52,6 +52,11 @@ def test_regression(keys):
     assert_same_on(Job("stsb"), (2, 3), keys)
 
 
+@cases(exact=search(), finite_difference=search(hypergradient="finite_difference"))
+def test_language_modelling(keys):
+    assert_same_on(Job("e2e"), (2, 3), {**keys, "task.label_smoothing": 0.1})
+
+
 def test_two_development_sets():
     assert_same_on(Job("mnli"), (2,), DROPOUT)
 

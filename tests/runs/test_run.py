@@ -1,5 +1,6 @@
 """What a run leaves behind, and that it can be had again."""
 import json
+import math
 import subprocess
 import time
 
@@ -55,6 +56,26 @@ def test_regression_results():
     assert "always giving the mean training score, 2." in results.outcome.out, results.outcome
     line, = [line.split() for line in results.outcome.out.splitlines() if "mean_squared_error" in line]
     assert abs(float(line[2]) - dev["loss"]) < 1e-4 and 2 < float(line[3]) < 5, line
+
+
+def test_language_modelling_results():
+    """The loss of an evaluation is that of the completions, without label smoothing."""
+    keys = {"adapter.method": "lora", "retrain.steps": 60, "optimizer.lr": 0.01}
+    job = Job("e2e", keys=keys)
+    still = {"retrain.steps": 1, "optimizer.lr": 1e-12}
+    trained, plain = job.results(2), job.results(1, still, "plain")
+    smooth = job.results(1, {**still, "task.label_smoothing": 0.9}, "smooth")
+    for results in trained, plain, smooth:
+        dev = results.result["metrics"]["dev"]
+        assert abs(dev["perplexity"] / math.exp(dev["loss"]) - 1) < 1e-9
+        assert results.result["score"] == dev[results.result["metric_name"]]
+        assert "always one" not in results.outcome.out, results.outcome
+    losses = trained.trace["/retrain/loss_train"].numbers
+    assert sum(losses[-10:]) < sum(losses[:10]), losses
+    losses = [run.result["metrics"]["dev"]["loss"] for run in (plain, smooth)]
+    assert abs(losses[0] - losses[1]) < 1e-6, losses
+    first, smoothed = (run.trace["/retrain/loss_train"].numbers[0] for run in (plain, smooth))
+    assert abs(first - smoothed) > 1e-3, (first, smoothed)
 
 
 def test_matched_and_mismatched():
