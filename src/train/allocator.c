@@ -23,7 +23,6 @@ struct allocator {
     double *own_scores, *scores;        /* [modules here, components], [modules, components] */
     bool *is_kept;                      /* [modules, components] */
     struct candidate *candidates;       /* [modules * components] */
-    bool is_final;
 };
 
 size_t allocation_budget(const struct allocation_schedule *schedule, size_t step) {
@@ -174,9 +173,7 @@ void allocator_update(struct allocator *allocator, size_t step, const float *gra
     }
     if (!is_final && (step <= schedule->first || step % schedule->every != 0))
         return;
-    if (!allocator->is_final)
-        choose(allocator, allocation_budget(schedule, step));
-    allocator->is_final = is_final;
+    choose(allocator, allocation_budget(schedule, step));
     mask(allocator, factors);
 }
 

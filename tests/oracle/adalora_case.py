@@ -53,7 +53,7 @@ def build(case, modules):
             if kind != "lora_E":
                 parameter.data = uniform(f"adalora/{name}", tuple(parameter.shape), 0.2).double()
             parameters[name] = parameter
-        elif name in FAMILIES[case.family].head:
+        elif name in FAMILIES[case.family].heads[case.task]:
             parameters[name] = parameter.requires_grad_()
     return model, parameters
 

@@ -80,6 +80,17 @@ def test_saved_model_is_the_evaluated_one():
     assert abs(results.trace["/evaluation/loss"].numbers[-1] - results.result["metrics"]["dev"]["loss"]) < 1e-12
 
 
+def test_folded_model_is_the_trained_one():
+    """One update an epoch, the last with hardly any rate: before it the trained form is evaluated,
+    after it the folded one."""
+    keys = {**ADALORA, "optimizer.batch_size": 48, "optimizer.schedule": "cosine", "optimizer.lr": 0.1,
+            "optimizer.weight_decay": 0}
+    losses = Job(keys=keys).results(2).trace["/evaluation/loss"].numbers
+    assert len(losses) == STEPS
+    steps = [abs(after - before) for before, after in zip(losses, losses[1:])]
+    assert steps[-1] < 0.01 and steps[-1] <= 2 * steps[-2] + 1e-4, steps
+
+
 def test_penalty_makes_factors_orthogonal():
     """With a heavy penalty the gradient is longer from the first update on."""
     free = Job(keys={**ADALORA, "adapter.orthogonality": 0}).results()
