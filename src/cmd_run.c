@@ -269,9 +269,10 @@ static bool conclude(struct run *run, struct problem *problem) {
         results_print_metrics(&results);
         if (job->config.output.prints_timers)
             results_print_timers(&results);
+        const bool generates = run->trainer.texts != NULL;
         printf("\nfiles in %s: result.json ranks.json checkpoint-final.h5 trace.h5 progress.jsonl "
-               "input.json\n",
-               job->output_dir);
+               "input.json%s\n",
+               job->output_dir, generates ? " generated-*.txt references-*.txt" : "");
     }
     memory_free(timers);
     memory_free(peaks);

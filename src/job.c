@@ -229,8 +229,24 @@ static bool share_data(struct job *job, struct problem *problem) {
     return true;
 }
 
-/* Costs in blocks: the embedding looks up, the head is small; of a sequence classifier's last block
- * only the products with keys and values, 2 of 12, are made for all tokens. */
+/* What the last stage does besides its blocks, in blocks of 12 hidden^2 products a token. A
+ * sequence classifier's last block makes only those with keys and values, 2 of 12, for all tokens;
+ * a language model's head has a product with every word, for the labelled half or so of the tokens.
+ */
+static double last_stage_cost(const struct job *job) {
+    const struct architecture *architecture = &job->architecture;
+    switch ((enum task_kind)job->config.task.kind) {
+    case TASK_SEQUENCE_CLASSIFICATION:
+        return 0.05 - 5.0 / 6;
+    case TASK_LANGUAGE_MODELING:
+        return 0.5 * (double)architecture->vocabulary_size /
+               (12 * (double)architecture->hidden_size);
+    case TASK_TOKEN_CLASSIFICATION:
+        break;
+    }
+    return 0.05;
+}
+
 static bool place_stages(struct job *job, struct problem *problem) {
     const struct parallel_options *parallel = &job->config.parallel;
     const size_t stages = (size_t)job->comm.size, blocks = job->architecture.num_blocks;
@@ -243,9 +259,7 @@ static bool place_stages(struct job *job, struct problem *problem) {
     if (parallel->layout != NULL && parallel->num_layout > 0)
         return partition_explicit(blocks, stages, parallel->layout, parallel->num_layout,
                                   job->stage_offsets, problem);
-    const bool is_sequence_task = job->config.task.kind == TASK_SEQUENCE_CLASSIFICATION;
-    const struct partition_costs costs = {
-        .block = 1, .first = 0.02, .last = is_sequence_task ? 0.05 - 5.0 / 6 : 0.05};
+    const struct partition_costs costs = {.block = 1, .first = 0.02, .last = last_stage_cost(job)};
     partition_balance(blocks, stages, &costs, job->stage_offsets);
     return true;
 }
