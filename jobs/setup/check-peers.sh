@@ -79,6 +79,14 @@ compare_with_data "tokenizers" "$peer" tests/peers/compare_tokenizer.py --model 
     --driver "$tools/tokenize"
 compare_with_data "dataset reader" dataset --conll "$data"/ner/* \
     --glue "cola=$data/glue/CoLA" "mrpc=$data/glue/MRPC" "stsb=$data/glue/STS-B"
+for family in roberta:RobertaTokenizer gpt2:GPT2Tokenizer; do # their special tokens around one text and two
+    folder=$environment/${family%:*}
+    mkdir -p "$folder" && cp "$data/tokenizers/${family%:*}"/{tokenizer,vocab}.json "$folder" 2> /dev/null
+    cp "$data/tokenizers/${family%:*}/merges.txt" "$folder" 2> /dev/null
+    echo "{\"tokenizer_class\": \"${family#*:}\"}" > "$folder/tokenizer_config.json"
+    compare_with_data "pairs, ${family%:*}" "$peer" tests/peers/compare_dataset.py --driver "$tools/dump_dataset" \
+        --tokenizer "$folder" --glue "mrpc=$data/glue/MRPC" "stsb=$data/glue/STS-B"
+done
 compare_with_data "scores" "$peer" tests/peers/compare_metrics.py --driver "$tools/metrics" --glue "$data/glue"
 compare_with_data "contexts and completions" "$peer" tests/peers/compare_lm.py --driver "$tools/dump_dataset" \
     --tokenizer "$data/tokenizers/gpt2" --lines "$data"/nlg/e2e/{train,valid,test}.txt \
