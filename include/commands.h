@@ -8,6 +8,7 @@
 
 int cmd_run(MPI_Comm world, int argc, char **argv);
 int cmd_evaluate(MPI_Comm world, int argc, char **argv);
+int cmd_predict(MPI_Comm world, int argc, char **argv);
 int cmd_export(MPI_Comm world, int argc, char **argv);
 int cmd_keys(MPI_Comm world, int argc, char **argv);
 int cmd_info(MPI_Comm world, int argc, char **argv);

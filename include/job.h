@@ -55,6 +55,9 @@ bool job_open(struct job *job, MPI_Comm world, const char *input_path, const cha
  * as `purpose` says. Takes `labels` over and leaves the set empty. */
 bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
                        enum job_purpose purpose, struct label_set *labels, struct problem *problem);
+/* A file of the task's kind to be predicted, labels or not (io/dataset.h). Collective. */
+bool job_read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
+                         struct problem *problem);
 void job_close(struct job *job);
 
 /* What results call the development set: "dev", of MNLI "dev_matched". */

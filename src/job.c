@@ -126,19 +126,25 @@ static bool read_own_validation(struct job *job, const struct tokenizer *tokeniz
     return true;
 }
 
+/* The base model's, with no more pieces than the model has embeddings. */
+static struct tokenizer *open_tokenizer(const struct job *job, struct problem *problem) {
+    struct tokenizer *tokenizer = tokenizer_create(job->config.model.path, problem);
+    if (tokenizer != NULL &&
+        tokenizer_vocabulary_size(tokenizer) > job->architecture.vocabulary_size) {
+        problem_set(problem, EXIT_DATA, "%s: the tokenizer has %zu pieces, the model only %zu",
+                    job->config.model.path, tokenizer_vocabulary_size(tokenizer),
+                    job->architecture.vocabulary_size);
+        tokenizer_destroy(&tokenizer);
+    }
+    return tokenizer;
+}
+
 static bool read_data(struct job *job, struct problem *problem) {
     static const char *const train_names[] = {"train.tsv", "train.txt", "train.conll", "train.json",
                                               NULL};
     const struct task_options *task = &job->config.task;
-    struct tokenizer *tokenizer = tokenizer_create(job->config.model.path, problem);
-    if (tokenizer == NULL)
-        return false;
-    bool is_good = true;
-    if (tokenizer_vocabulary_size(tokenizer) > job->architecture.vocabulary_size)
-        is_good =
-            problem_set(problem, EXIT_DATA, "%s: the tokenizer has %zu pieces, the model only %zu",
-                        job->config.model.path, tokenizer_vocabulary_size(tokenizer),
-                        job->architecture.vocabulary_size);
+    struct tokenizer *tokenizer = open_tokenizer(job, problem);
+    bool is_good = tokenizer != NULL;
     if (job->glue != NULL && job->purpose == JOB_TRAIN)
         label_set_add_glue(&job->labels, job->glue);
     if (job->purpose == JOB_TRAIN) {
@@ -396,6 +402,36 @@ bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
         return false;
     job->config.parallel.stages = job->config.parallel.num_layout = 0; /* of the run */
     return open_all(job, problem);
+}
+
+static void read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
+                            struct problem *problem) {
+    const struct dataset_options options = {
+        .kind = (enum task_kind)job->config.task.kind,
+        .glue = job->glue,
+        .path = path,
+        .max_length = job->config.task.max_length,
+        .is_unlabelled = true,
+    };
+    struct label_set none = {0};
+    struct tokenizer *tokenizer = open_tokenizer(job, problem);
+    if (tokenizer != NULL && dataset_read(dataset, &options, tokenizer, &none, problem))
+        check_token_types(job, dataset, problem);
+    label_set_free(&none);
+    tokenizer_destroy(&tokenizer);
+}
+
+bool job_read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
+                         struct problem *problem) {
+    *dataset = (struct dataset){0};
+    if (job->comm.mpi_rank == 0)
+        read_unlabelled(job, path, dataset, problem);
+    const bool is_good = comm_agree(&job->comm, problem);
+    if (is_good)
+        dataset_broadcast(&job->comm, dataset);
+    else
+        dataset_free(dataset);
+    return is_good;
 }
 
 void job_close(struct job *job) {

@@ -17,6 +17,7 @@ static const struct subcommand {
     {"run", "INPUT.json [--set key=value]...", "search the ranks, retrain at them, evaluate",
      cmd_run},
     {"evaluate", "RUN_DIR [--split dev|test]", "metrics of a finished run's model", cmd_evaluate},
+    {"predict", "RUN_DIR --in FILE --out FILE", "that model's predictions for a file", cmd_predict},
     {"export", "RUN_DIR --format peft|merged --out DIR",
      "that model as a PEFT adapter or a plain checkpoint", cmd_export},
     {"keys", "", "every input key: type, default, range, meaning", cmd_keys},

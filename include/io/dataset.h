@@ -42,7 +42,7 @@ struct dataset_options {
     size_t max_length;   /* tokens with [CLS] and [SEP], 3 or more; longer sequences are cut */
     size_t limit;        /* take the first N examples; 0: all */
     bool defines_labels; /* the training file (token task): adds the labels that the set has not */
-    bool is_unlabelled;  /* sequence classification: a test file, to be predicted */
+    bool is_unlabelled;  /* a file to be predicted (not language modelling) */
     struct lm_references *references; /* language modelling: filled as well unless NULL */
 };
 
@@ -81,7 +81,8 @@ void label_set_add_glue(struct label_set *labels, const struct glue_task *task);
  * label. A line with a TAB is split at TABs (a word may then hold spaces), any other at spaces. A
  * blank line ends the sentence, so does a line starting with -DOCSTART-, which is skipped. The
  * first sub-word of a word carries its label, the others LABEL_IGNORED; a word without any (control
- * characters) is dropped with its label, so an example may be without labels.
+ * characters) is dropped with its label, so an example may be without labels. In an unlabelled file
+ * the other columns may be missing, and a word's label is its number in the sentence, from 0.
  *
  * Labels of tokens are chunk tags (io/tags.h). New ones follow those that the set had, sorted: "O"
  * first, then by type, within a type B- I- E- S-. A file that defines labels does so as a whole,

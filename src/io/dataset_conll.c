@@ -2,6 +2,7 @@
  * encoded one by one. Labels get ids in the order in which they appear; the ids become those of the
  * sorted set at the end, so that the file is read once. */
 #include "base/memory.h"
+#include "io/conll.h"
 #include "io/dataset_builder.h"
 #include "io/tags.h"
 
@@ -117,6 +118,18 @@ static void encode_word(struct dataset_builder *builder, struct sentence *senten
     token_list_append(&sentence->kept_labels, label);
 }
 
+/* A word to be labelled: what stands behind its column does not matter. */
+static void add_unlabelled_word(struct dataset_builder *builder, struct sentence *sentence,
+                                char *line) {
+    const bool has_tabs = strchr(line, '\t') != NULL;
+    char *word = has_tabs ? line : trim(line);
+    word[strcspn(word, has_tabs ? "\t" : " ")] = '\0';
+    word = trim(word);
+    const int32_t number = (int32_t)sentence->labels.count;
+    token_list_append(&sentence->labels, number);
+    encode_word(builder, sentence, word, number);
+}
+
 static bool add_word(struct dataset_builder *builder, struct sentence *sentence, char *line) {
     char *word = NULL, *name = NULL;
     if (!split_line(line, &word, &name))
@@ -159,20 +172,22 @@ static void count_entities(struct dataset_builder *builder, struct sentence *sen
 
 static void end_sentence(struct dataset_builder *builder, struct sentence *sentence) {
     if (sentence->labels.count > 0 && !dataset_builder_is_full(builder)) {
-        count_entities(builder, sentence);
+        if (!builder->options->is_unlabelled)
+            count_entities(builder, sentence);
         dataset_builder_add(builder, &sentence->pieces, sentence->piece_labels.ids);
     }
     sentence_clear(sentence);
 }
 
 static bool read_sentences(struct dataset_builder *builder, struct sentence *sentence) {
-    static const char document[] = "-DOCSTART-";
     while (builder->options->defines_labels || !dataset_builder_is_full(builder)) {
         char *line = dataset_builder_next_line(builder);
         if (line == NULL)
             break;
-        if (line[strspn(line, BLANKS)] == '\0' || strncmp(line, document, sizeof document - 1) == 0)
+        if (conll_ends_sentence(line))
             end_sentence(builder, sentence);
+        else if (builder->options->is_unlabelled)
+            add_unlabelled_word(builder, sentence, line);
         else if (!add_word(builder, sentence, line))
             return false;
     }

@@ -317,3 +317,73 @@ def test_export_problems():
     outcome = common.start(["export", damaged, "--format", "merged", "--out", job.folder / "d"], 2)
     assert_refused(outcome, 3, "checksum")
     assert not (job.folder / "d").exists()
+
+
+# ---- predict ----
+
+
+def predict(folder, text, num_ranks=1):
+    given, out = folder.parent / "given.tsv", folder.parent / "predicted.tsv"
+    given.write_text(text)
+    outcome = common.start(["predict", folder, "--in", given, "--out", out], num_ranks)
+    assert outcome.code == 0, outcome
+    return out.read_text(), outcome
+
+
+def test_predict_sequences():
+    """As many right as `evaluate` says; labels in the file or not."""
+    results = finished(**{"retrain.steps": 40})
+    labelled = (results.folder.parent / "data" / "dev.tsv").read_text()
+    rows = [line.split("\t") for line in labelled.splitlines()]
+    text, _ = predict(results.folder, labelled)
+    lines = [line.split("\t") for line in text.splitlines()]
+    assert lines[0] == ["index", "prediction"]
+    assert [line[0] for line in lines[1:]] == [str(number) for number in range(len(rows))]
+    right = sum(row[1] == line[1] for row, line in zip(rows, lines[1:]))
+    assert right / len(rows) == results.result["metrics"]["dev"]["accuracy"]
+    unlabelled = "index\tsentence\n" + "".join(f"{i}\t{row[3]}\n" for i, row in enumerate(rows))
+    for num_ranks in (1, 3):
+        assert predict(results.folder, unlabelled, num_ranks)[0] == text
+
+
+def test_predict_labels():
+    results = finished("ner", **{"retrain.steps": 60, "optimizer.lr": 0.05})
+    labelled = (results.folder.parent / "data" / "dev.tsv").read_text()
+    text, _ = predict(results.folder, labelled)
+    pairs = [line.split("\t")[1:] for line in text.splitlines() if line]
+    assert text.count("\n") == labelled.count("\n")
+    right = sum(gold == found for gold, found in pairs)
+    assert right / len(pairs) == results.result["metrics"]["dev"]["accuracy"]
+    assert len({found for _, found in pairs}) > 1
+    words = "".join(line.split("\t")[0] + "\n" for line in labelled.splitlines())
+    expected = "".join(
+        "\t".join(line.split("\t")[::2]) + "\n" for line in text.splitlines())
+    for num_ranks in (1, 2):
+        assert predict(results.folder, words, num_ranks)[0] == expected
+
+
+def test_predict_unusual_lines():
+    """Lines stay as they are; what the model does not see is outside."""
+    results = finished("ner")
+    long = "abc\n" * 40
+    given = f"\ufeff-DOCSTART- x\r\n\r\nab\tq q\tr\nb c d\n  \n\n\u0001\ne\n{long}\n\nlast"
+    text, outcome = predict(results.folder, given)
+    lines = text.splitlines()
+    assert [line for line in lines[:7]] == [
+        "-DOCSTART- x", "", lines[2], lines[3], "  ", "", "\u0001\tO"]
+    assert lines[2].startswith("ab\tq q\tr\t") and lines[3].startswith("b c d ")
+    assert lines[-1].startswith("last\t") and lines[46:48] == ["abc\tO", "abc\tO"]
+    assert "3 examples, 1 cut" in outcome.out
+
+
+def test_predict_problems():
+    results = finished("ner")
+    folder, out = results.folder, results.folder.parent / "none" / "out"
+    given = results.folder.parent / "data" / "dev.tsv"
+    assert_refused(common.start(["predict", folder, "--in", given]), 2, "predict")
+    assert_refused(common.start(["predict", folder, "--in", out, "--out", given]), 3, "none/out")
+    assert_refused(common.start(["predict", folder, "--in", given, "--out", out], 2), 6, "none/out")
+    (folder / "empty").write_text("\n\n")
+    outcome = common.start(["predict", folder, "--in", folder / "empty", "--out", folder / "x"])
+    assert_refused(outcome, 3, "without any example")
+    assert not (folder / "x").exists()
