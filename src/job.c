@@ -319,25 +319,13 @@ static void open_weights(struct job *job, struct problem *problem) {
     job->weights = weights_open_model(job->config.model.path, problem);
 }
 
-/* Texts end with the tokenizer's end token, or with a blank line where that is one token. */
-static size_t find_end_tokens(const struct tokenizer *tokenizer, int32_t *tokens) {
-    size_t count = 0;
-    tokens[count++] = tokenizer_special_ids(tokenizer).separate;
-    struct token_list blank_line = {0};
-    tokenizer_encode(tokenizer, "\n\n", 2, &blank_line);
-    if (blank_line.count == 1)
-        tokens[count++] = blank_line.ids[0];
-    token_list_free(&blank_line);
-    return count;
-}
-
 /* Prompts of a group: so many that its texts make products of a good size. */
 static size_t prompts_at_once(size_t num_beams) {
     enum { GOOD_ROWS = 40 };
     return num_beams >= GOOD_ROWS ? 1 : GOOD_ROWS / num_beams;
 }
 
-static void prepare_texts(struct job *job) {
+static bool prepare_texts(struct job *job, struct problem *problem) {
     const struct task_options *task = &job->config.task;
     struct beam_options beam = {
         .num_beams = task->num_beams,
@@ -346,7 +334,7 @@ static void prepare_texts(struct job *job) {
         .no_repeat_ngram = task->no_repeat_ngram,
     };
     if (job->comm.mpi_rank == 0)
-        beam.num_end_tokens = find_end_tokens(job->tokenizer, beam.end_tokens);
+        beam.num_end_tokens = lm_end_tokens(job->tokenizer, beam.end_tokens);
     comm_broadcast(&job->comm, 0, &beam, sizeof beam);
     job->texts = (struct text_evaluation){
         .options = {.beam = beam,
@@ -357,6 +345,8 @@ static void prepare_texts(struct job *job) {
         .dev = &job->dev_references,
         .test = &job->test_references,
     };
+    return generate_check(&job->architecture, &beam, &job->dev_references, problem) &&
+           generate_check(&job->architecture, &beam, &job->test_references, problem);
 }
 
 /* What an earlier run left as its result goes first: no file of two runs' parts. */
@@ -380,7 +370,7 @@ static bool open_all(struct job *job, struct problem *problem) {
         return false;
     name_modules(job);
     if (job->config.task.kind == TASK_LANGUAGE_MODELING && job->purpose != JOB_APPLY)
-        prepare_texts(job);
+        return prepare_texts(job, problem);
     return true;
 }
 

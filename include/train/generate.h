@@ -16,6 +16,11 @@ struct generation_options {
     int num_threads;
 };
 
+/* Whether each context leaves room for max_new_tokens among the model's positions; else EXIT_DATA.
+ * Not collective. */
+bool generate_check(const struct architecture *architecture, const struct beam_options *beam,
+                    const struct lm_references *references, struct problem *problem);
+
 /* The best text of each context, without its end token. Owns its arrays. */
 struct generated {
     size_t count, num_tokens;
@@ -25,8 +30,7 @@ struct generated {
 void generated_free(struct generated *generated);
 
 /* Texts for all contexts; on rank 0 (elsewhere `generated` is empty). False and a problem
- * (EXIT_DATA), the same on every rank, if a context leaves no room for max_new_tokens among the
- * model's positions. Collective. */
+ * (EXIT_DATA), the same on every rank, if generate_check has one. Collective. */
 bool generate_texts(const struct comm *comm, const struct stage *stage, const struct point *point,
                     const struct generation_options *options,
                     const struct lm_references *references, struct generated *generated,

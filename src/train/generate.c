@@ -398,15 +398,16 @@ static void collect_texts(const struct generation *g, struct generated *generate
     memory_free(bytes);
 }
 
-static bool check_contexts(const struct generation *g, struct problem *problem) {
-    const size_t positions = architecture_longest(&g->stage->options.architecture);
-    const size_t longest = longest_context(g->references);
-    if (longest + g->options->beam.max_new_tokens <= positions)
+bool generate_check(const struct architecture *architecture, const struct beam_options *beam,
+                    const struct lm_references *references, struct problem *problem) {
+    const size_t positions = architecture_longest(architecture);
+    const size_t longest = longest_context(references);
+    if (longest + beam->max_new_tokens <= positions)
         return true;
     return problem_set(problem, EXIT_DATA,
                        "generation: the longest context has %zu tokens; with task.max_new_tokens "
                        "%zu more it exceeds the model's %zu positions",
-                       longest, g->options->beam.max_new_tokens, positions);
+                       longest, beam->max_new_tokens, positions);
 }
 
 void generated_free(struct generated *generated) {
@@ -427,7 +428,7 @@ bool generate_texts(const struct comm *comm, const struct stage *stage, const st
         .options = options,
         .references = references,
     };
-    if (!check_contexts(&g, problem))
+    if (!generate_check(&stage->options.architecture, &options->beam, references, problem))
         return false;
     generation_open(&g);
     for (size_t next = 0; next < references->count;)
