@@ -16,8 +16,11 @@ struct run_options {
     char *output_dir; /* default: outputs/<run.name> */
 };
 
+enum model_init { INIT_PRETRAINED, INIT_RANDOM };
+
 struct model_options {
     char *path;
+    int init;                                 /* enum model_init */
     double hidden_dropout, attention_dropout; /* -1: as config.json says */
 };
 

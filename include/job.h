@@ -71,5 +71,9 @@ struct trainer job_trainer(const struct job *job);
  * Collective. */
 struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
                                struct problem *problem);
+/* Copies the pretrained tensors that are trained into the stage's factors, unless the model starts
+ * anew. False and a problem, the same on every rank. Collective. */
+bool job_load_pretrained(const struct job *job, const struct stage *stage, float *factors,
+                         struct problem *problem);
 
 #endif

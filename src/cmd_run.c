@@ -138,8 +138,10 @@ static struct stage *create_stage(const void *context, const struct stage_reques
 static bool start(const void *context, const struct stage *stage, float *factors,
                   struct problem *problem) {
     const struct run *run = context;
-    peft_adapter_start(run->from, stage, factors, problem);
-    return comm_agree(&run->job.comm, problem);
+    if (run->from != NULL)
+        peft_adapter_start(run->from, stage, factors, problem);
+    return comm_agree(&run->job.comm, problem) &&
+           job_load_pretrained(&run->job, stage, factors, problem);
 }
 
 static bool save(const void *context, const struct stage *stage, const float *factors,
@@ -162,6 +164,7 @@ static void prepare_method(struct run *run) {
         .num_modules = job->num_modules,
         .component_sizes = job->component_sizes,
         .create_stage = create_stage,
+        .start = start,
         .save = save,
         .context = run,
     };
@@ -200,7 +203,6 @@ static bool read_given_adapter(struct run *run, struct problem *problem) {
     run->scales = memory_allocate(job->num_modules, sizeof *run->scales, "scales");
     peft_adapter_scales(run->from, run->output.ranks, run->scales);
     run->input.scales = run->scales;
-    run->input.start = start;
     return true;
 }
 

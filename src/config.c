@@ -321,13 +321,22 @@ static void store_key(struct input *input, size_t index, struct config *config) 
     memory_free(found);
 }
 
-static void check_given_ranks(struct input *input, const struct method_options *adapter) {
+/* Which keys a method excludes. */
+static void check_method(struct input *input, const struct config *config) {
+    const struct method_options *adapter = &config->adapter;
+    const bool is_full = adapter->method == METHOD_FULL;
     size_t index;
     const struct config_key *key = find_key("adapter.ranks_from", &index);
-    if (adapter->method == METHOD_ADALORA && adapter->ranks_from != NULL &&
+    if ((adapter->method == METHOD_ADALORA || is_full) && adapter->ranks_from != NULL &&
         *adapter->ranks_from != '\0')
         add_mistake(input, input->sources[index], key->path,
-                    "expected none, as adapter.method adalora finds the ranks itself");
+                    is_full ? "expected none, as adapter.method full has no ranks"
+                            : "expected none, as adapter.method adalora finds the ranks itself");
+    key = find_key("model.init", &index);
+    if (config->model.init == INIT_RANDOM && !is_full)
+        add_mistake(input, input->sources[index], key->path,
+                    "expected pretrained, as adapter.method is not full: what is random has to be "
+                    "trained");
 }
 
 /* The defaults that follow from other keys, and keys that contradict each other. */
@@ -337,7 +346,7 @@ static void derive_keys(struct input *input, struct config *config) {
         memory_free(run->output_dir);
         run->output_dir = memory_format("outputs/%s", run->name);
     }
-    check_given_ranks(input, &config->adapter);
+    check_method(input, config);
     struct task_options *task = &config->task;
     if (task->name == NULL)
         return;

@@ -20,6 +20,11 @@ static const char *const METHODS[] = {
     [METHOD_LORA] = "lora",
     [METHOD_RANDOM] = "random",
     [METHOD_ADALORA] = "adalora",
+    [METHOD_FULL] = "full",
+};
+static const char *const INITS[] = {
+    [INIT_PRETRAINED] = "pretrained",
+    [INIT_RANDOM] = "random",
 };
 static const char *const HYPERGRADIENTS[] = {
     [HYPERGRADIENT_EXACT] = "exact",
@@ -94,6 +99,9 @@ static const struct config_key KEYS[] = {
 
     STRING("model.path", model.path, NOT_EMPTY,
            HELP("directory of the pretrained model: config.json, model.safetensors, tokenizer")),
+    CHOICE("model.init", model.init, DEFAULT("\"pretrained\""), ONE_OF(INITS),
+           HELP("random: fresh weights as transformers draws them (config.json and the tokenizer's files are "
+                "enough), trained by adapter.method full")),
     NUMBER("model.hidden_dropout", model.hidden_dropout, DEFAULT("-1"), BELOW_ONE, .allows_minus_one = true,
            HELP("dropout rate of hidden states in training; -1: as the model's config.json says")),
     NUMBER("model.attention_dropout", model.attention_dropout, DEFAULT("-1"), BELOW_ONE, .allows_minus_one = true,
@@ -135,7 +143,8 @@ static const struct config_key KEYS[] = {
     CHOICE("adapter.method", adapter.method, DEFAULT("\"autolora\""), ONE_OF(METHODS),
            HELP("autolora: search the ranks, then retrain at them; lora: train at uniform ranks; "
                 "random: train at random ranks (the control of a search); "
-                "adalora: cut components down to a total rank while they are trained")),
+                "adalora: cut components down to a total rank while they are trained; "
+                "full: no adapters, all weights of the model are trained")),
     INTEGER("adapter.rank", adapter.rank, DEFAULT("8"), FROM_TO(1, 4096),
             HELP("autolora: k, the largest rank that the search can choose; lora: the rank of every module; "
                  "random, adalora: the mean rank, if adapter.mean_rank is 0")),
@@ -233,7 +242,7 @@ static const struct config_key KEYS[] = {
     NUMBER("optimizer.epsilon", optimizer.epsilon, DEFAULT("1e-8"), ABOVE_ZERO,
            HELP("added to the root of the second moment")),
     NUMBER("optimizer.weight_decay", optimizer.weight_decay, DEFAULT("0.01"), AT_LEAST(0),
-           HELP("decoupled weight decay; biases have none")),
+           HELP("decoupled weight decay; biases and layer norms have none")),
     NUMBER("optimizer.max_grad_norm", optimizer.max_grad_norm, DEFAULT("1"), AT_LEAST(0),
            HELP("longer gradients are scaled down to this norm; 0: never")),
     CHOICE("optimizer.schedule", optimizer.schedule, DEFAULT("\"linear\""), ONE_OF(SCHEDULES),

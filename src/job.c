@@ -315,7 +315,11 @@ static void choose_threads(struct job *job) {
     gemm_set_threads(job->num_threads);
 }
 
+/* Of a model whose weights are all trained, the pretrained ones are only where training starts. */
 static void open_weights(struct job *job, struct problem *problem) {
+    const bool is_full = job->config.adapter.method == METHOD_FULL;
+    if (is_full && (job->purpose != JOB_TRAIN || job->config.model.init == INIT_RANDOM))
+        return;
     job->weights = weights_open_model(job->config.model.path, problem);
 }
 
@@ -518,6 +522,7 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
         .num_blocks = job->stage_offsets[s + 1] - job->stage_offsets[s],
         .has_embedding = s == 0,
         .has_task_head = s == last,
+        .trains_all = job->config.adapter.method == METHOD_FULL,
         .seed = job->config.run.seed,
     };
     memcpy(options.adapters.is_target, job->config.adapter.is_target,
@@ -530,4 +535,20 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
     if (!comm_agree(&job->comm, problem))
         stage_destroy(&stage);
     return stage;
+}
+
+bool job_load_pretrained(const struct job *job, const struct stage *stage, float *factors,
+                         struct problem *problem) {
+    bool is_good = true;
+    for (size_t i = 0; i < stage->factors.count && is_good; ++i) {
+        const struct parameter *entry = &stage->factors.entries[i];
+        if (!entry->is_pretrained || job->config.model.init == INIT_RANDOM)
+            continue;
+        const float *values =
+            weights_pretrained(job->weights, entry->name, entry->rows, entry->columns, problem);
+        is_good = values != NULL;
+        if (is_good)
+            memcpy(factors + entry->offset, values, entry->rows * entry->columns * sizeof *values);
+    }
+    return comm_agree(&job->comm, problem);
 }

@@ -33,6 +33,10 @@ void layer_norm_forward(const float *x, const float *weight, const float *bias, 
 /* d_x = r (g - mean g - n mean(g n)), g = d_y * weight. d_x may be d_y. */
 void layer_norm_backward(const float *d_y, const float *normalized, const float *inverse_deviation,
                          const float *weight, size_t tokens, size_t width, float *d_x);
+/* Gradients of weight and bias [width]: the columns' sums of d_y * normalized and of d_y, in double
+ * precision over the rows in order. */
+void layer_norm_gradient(const float *d_y, const float *normalized, size_t tokens, size_t width,
+                         float *d_weight, float *d_bias);
 /* t_normalized, t_inverse_deviation [tokens] and t_y from t_x. t_y may be t_x. */
 void layer_norm_tangent(const float *t_x, const float *normalized, const float *inverse_deviation,
                         const float *weight, size_t tokens, size_t width, float *t_normalized,

@@ -14,7 +14,7 @@
 #include "model/microbatch.h"
 
 struct layer_norm {
-    const float *weight, *bias; /* frozen */
+    struct base_tensor weight, bias;
 };
 
 struct block {

@@ -1,5 +1,5 @@
 /* The embedding: x = dropout(norm(word[id] + position[i] + type[t])); GPT-2 has neither norm nor
- * types. Frozen, so it has a forward pass only. */
+ * types. Nothing that has tangents is trained before it, so it has none. */
 #ifndef AUTOLORA_MODEL_EMBEDDING_H
 #define AUTOLORA_MODEL_EMBEDDING_H
 
@@ -8,14 +8,27 @@
 #include "model/microbatch.h"
 
 struct embedding {
-    const float *words, *positions; /* [vocabulary | positions, hidden], frozen */
-    const float *types;             /* [types, hidden]; NULL: none */
-    struct layer_norm norm;         /* weight NULL: none */
+    struct base_tensor words, positions; /* [vocabulary | positions, hidden] */
+    struct base_tensor types;            /* [types, hidden], where there are any */
+    struct layer_norm norm;              /* where there is one */
+};
+
+/* Saved for the backward pass. */
+struct embedding_activations {
+    float *normalized, *deviation; /* [tokens, hidden], [tokens] */
 };
 
 /* x [tokens, hidden]. Positions count from architecture->first_position within each sequence. */
 void embedding_forward(const struct embedding *embedding, const struct architecture *architecture,
-                       uint64_t seed, const struct microbatch *microbatch,
-                       struct block_scratch *scratch, float *x);
+                       uint64_t seed, const struct point *point,
+                       const struct microbatch *microbatch,
+                       const struct embedding_activations *activations, float *x);
+
+/* Gradients of the tables and the norm, all of which must be trained. d_x is used up. */
+void embedding_backward(const struct embedding *embedding, const struct architecture *architecture,
+                        uint64_t seed, const struct point *point,
+                        const struct microbatch *microbatch,
+                        const struct embedding_activations *activations,
+                        const struct gradient *gradient, float *d_x);
 
 #endif

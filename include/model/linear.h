@@ -1,4 +1,4 @@
-/* A frozen projection with an optional low-rank adapter:
+/* A projection, frozen unless all weights are trained, with an optional low-rank adapter:
  *     y = x W^T + b + s ((x A^T) * q) B,     W [out, in], A [r, in], B [r, out]
  * B is kept transposed to the usual LoRA layout so that all its products run along rows. q [r] are
  * the selection variables (AutoLoRA, eq. 3); without them q = 1 (plain LoRA). In the form of a
@@ -8,6 +8,7 @@
 #define AUTOLORA_MODEL_LINEAR_H
 
 #include "math/kernels.h"
+#include "model/point.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,23 +25,10 @@ struct adapter {
 };
 
 struct linear {
-    const float *weight, *bias; /* frozen: element (out, in) and element (out) */
+    struct base_tensor weight, bias; /* element (out, in) and element (out) */
     size_t input_size, output_size;
     size_t output_stride, input_stride; /* of the weight: in, 1 for [out, in]; 1, n for [in, n] */
     struct adapter adapter;
-};
-
-/* Where the loss is evaluated: factors W (parameter_table layout) and selection variables q
- * (NULL: all ones). */
-struct point {
-    const float *factors;
-    const float *selection;
-};
-
-/* Gradients in the layouts of a point. A pass overwrites the entries it computes. */
-struct gradient {
-    float *factors;
-    float *selection; /* d loss / d q; NULL: not wanted */
 };
 
 /* Room for one linear's intermediate results; contents do not survive a call. */
@@ -55,13 +43,15 @@ void linear_forward(const struct linear *linear, const struct point *point, cons
                     size_t tokens, const struct dropout *dropout, struct linear_scratch *scratch,
                     float *h, float *y);
 
-/* Gradients of A, B, q and, unless d_x is NULL, d_x [tokens, in] (added to if accumulate). */
+/* Gradients of A, B, q, of W and b where they are trained, and, unless d_x is NULL, d_x [tokens,
+ * in] (added to if accumulate). */
 void linear_backward(const struct linear *linear, const struct point *point, const float *x,
                      const float *h, const float *d_y, size_t tokens, const struct dropout *dropout,
                      struct linear_scratch *scratch, struct gradient *gradient, bool accumulate,
                      float *d_x);
 
-/* t_y and t_h along (t_x, direction of the factors); t_x == NULL means zero. */
+/* t_y and t_h along (t_x, direction of the factors); t_x == NULL means zero. W and b must be
+ * frozen. */
 void linear_tangent(const struct linear *linear, const struct point *point, const float *direction,
                     const float *x, const float *t_x, const float *h, size_t tokens,
                     const struct dropout *dropout, struct linear_scratch *scratch, float *t_h,

@@ -11,7 +11,8 @@
 enum initialization {
     INITIALIZE_ZERO,
     INITIALIZE_KAIMING, /* uniform in +-1/sqrt(columns): Kaiming-uniform with a = sqrt 5 */
-    INITIALIZE_NORMAL   /* normal, deviation 0.02: BERT's initializer_range */
+    INITIALIZE_NORMAL,  /* normal, `deviation` */
+    INITIALIZE_ONE
 };
 
 struct parameter {
@@ -19,7 +20,11 @@ struct parameter {
     size_t rows, columns;
     size_t offset; /* of element (0, 0); row-major */
     enum initialization initialization;
-    bool has_weight_decay; /* false for biases */
+    float deviation;       /* 0.02 unless changed: BERT's initializer_range */
+    bool has_weight_decay; /* false for biases and layer norms */
+    bool is_pretrained;    /* the checkpoint has a tensor of this name */
+    bool is_copy;          /* of an entry of the same name in the first stage: equal in values and
+                              gradients, and nothing of its own */
     uint64_t identity;     /* the same on any decomposition: keys the random numbers */
 };
 

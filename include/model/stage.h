@@ -35,6 +35,7 @@ struct stage_options {
     float label_smoothing;
     size_t first_block, num_blocks;
     bool has_embedding, has_task_head;
+    bool trains_all; /* the pretrained tensors too; then there are no tangents */
     uint64_t seed;
 };
 
@@ -48,6 +49,10 @@ struct stage {
         first_module;      /* adapted projections here; number of the first in the model */
     size_t selection_size; /* num_modules * num_components */
     size_t largest_rank;
+    /* A trained word embedding that is also the task head's (GPT-2): the gradients of the two have
+     * to be added up (pipeline_gradient does). 0 elements: there is none. */
+    size_t tied_size;
+    size_t tied_offset, tied_copy_offset; /* in the first stage; in the last */
 };
 
 /* Modules adapted in each block: the number of targets. */
@@ -56,16 +61,19 @@ size_t adapter_targets_per_block(const struct adapter_options *adapters);
 struct stage *stage_create(const struct stage_options *options);
 void stage_destroy(struct stage **stage);
 
-/* One frozen tensor of the stage: the name in the checkpoint, its shape there, and where the
+/* One pretrained tensor of the stage: the name in the checkpoint, its shape there, and where the
  * address of its element `offset` goes (the parts of a fused projection are entries of one name).
  */
 struct stage_weight {
     char *name;           /* "bert.encoder.layer.0.attention.self.query.weight" */
     size_t rows, columns; /* columns 1: a vector */
     size_t offset;
-    const float **place;
+    struct base_tensor *place;
+    enum initialization initialization; /* without a checkpoint */
+    float deviation;
+    bool is_tied; /* the word embedding as the task head */
 };
-/* The table of frozen tensors; free with stage_weights_free. */
+/* The table of frozen tensors; free with stage_weights_free. Trained ones are in the factors. */
 struct stage_weight *stage_weights(struct stage *stage, size_t *count);
 /* values: the tensor's elements, row-major; borrowed. */
 void stage_weight_set(const struct stage_weight *weight, const float *values);

@@ -1,6 +1,7 @@
 /* The task heads and the loss.
  * Sequence classification: logits = dropout(tanh(dense(x))) W^T + b. In BERT, dense is the
- * pretrained pooler and frozen; in RoBERTa it is new and trained, and its input has dropout too.
+ * pretrained pooler, frozen unless all weights are trained; in RoBERTa it is new and trained, and
+ * its input has dropout too.
  * Token classification: logits = dropout(x) W^T + b.
  * Language modelling: lm_head.h.
  * Loss: cross entropy against the label's distribution, which gives label_smoothing evenly to all
@@ -20,12 +21,11 @@ struct task_head {
     enum head_kind kind;
     bool is_regression;
     size_t hidden_size, num_labels;
-    const float *pooler_weight, *pooler_bias;      /* [hidden, hidden], [hidden]: sequences only */
-    bool has_trained_dense;                        /* instead of the pooler */
-    size_t dense_weight_offset, dense_bias_offset; /* [hidden, hidden], [hidden] in the factors */
-    size_t weight_offset, bias_offset;             /* [labels, hidden], [labels] in the factors */
-    struct layer_norm final_norm;                  /* language modelling: frozen */
-    const float *words; /* [labels, hidden], frozen: its labels are words */
+    struct base_tensor dense_weight, dense_bias; /* [hidden, hidden], [hidden]: sequences only */
+    bool has_new_dense;                          /* instead of the pooler */
+    size_t weight_offset, bias_offset;           /* [labels, hidden], [labels] in the factors */
+    struct layer_norm final_norm;                /* language modelling */
+    struct base_tensor words;                    /* [labels, hidden]: its labels are words */
     float layer_norm_epsilon;
     float dropout, label_smoothing;
     uint64_t seed;
@@ -33,8 +33,9 @@ struct task_head {
 
 /* Rows R = sequences (their first tokens) or tokens. Saved by the passes, in their order. */
 struct head_activations {
-    float *inputs;        /* [R, hidden] x after dropout, where dense is trained */
-    float *features;      /* [R, hidden] after dropout; normalised x in language modelling */
+    float *inputs;        /* [R, hidden] dense's, where it is trained */
+    float *features;      /* [R, hidden] after dropout; norm(x) in language modelling */
+    float *d_words;       /* [labels, hidden] in language modelling, where they are trained */
     float *pooled;        /* [R, hidden] tanh(...), sequences only */
     float *logits;        /* [R, labels] */
     float *probabilities; /* [R, labels]; logits - targets in a regression */
@@ -59,7 +60,7 @@ double head_forward(const struct task_head *head, const struct point *point,
                     const struct microbatch *microbatch, const float *x,
                     struct head_scratch *scratch, bool has_backward,
                     struct head_activations *activations);
-/* d_x [R, hidden] and the gradients of W and b. */
+/* d_x [R, hidden] and the gradients of all that is trained. */
 void head_backward(const struct task_head *head, const struct point *point,
                    const struct microbatch *microbatch, struct head_activations *activations,
                    struct gradient *gradient, float *d_x);

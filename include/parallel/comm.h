@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 /* Message tags, all in one place. */
-enum message_tag { TAG_DOWN = 1, TAG_UP = 2, TAG_BLOCK = 3, TAG_ROWS = 4 };
+enum message_tag { TAG_DOWN = 1, TAG_UP = 2, TAG_BLOCK = 3, TAG_ROWS = 4, TAG_EXCHANGE = 5 };
 
 struct comm {
     MPI_Comm handle;
@@ -34,6 +34,10 @@ void comm_broadcast_block(const struct comm *comm, int root, char **bytes, size_
 /* A block of bytes of `source`, of which rank 0 need not know the size, arrives there in fresh
  * memory (memory_free). On other ranks, and where rank 0 is the source, *bytes stays what it is. */
 void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t *size);
+
+/* This rank and `peer`, another one, get what the other gives. Not collective. */
+void comm_exchange(const struct comm *comm, int peer, const void *given, void *received,
+                   size_t size);
 
 /* Each rank gives `count` elements of `element_bytes`; the concatenation in rank order arrives on
  * every rank. */

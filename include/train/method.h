@@ -10,7 +10,7 @@
 #include "train/search.h"
 #include "train/trainer.h"
 
-enum adapter_method { METHOD_AUTOLORA, METHOD_LORA, METHOD_RANDOM, METHOD_ADALORA };
+enum adapter_method { METHOD_AUTOLORA, METHOD_LORA, METHOD_RANDOM, METHOD_ADALORA, METHOD_FULL };
 
 /* Keys adapter.*. */
 struct method_options {
@@ -52,7 +52,8 @@ struct method_input {
     struct stage *(*create_stage)(const void *context, const struct stage_request *request,
                                   struct problem *problem);
     const float *scales; /* [num_modules] of the trained adapters; NULL: from alpha */
-    /* Changes the fresh factors that the training starts from; NULL: they stay. */
+    /* Changes the fresh factors that the training starts from: to pretrained tensors that are
+     * trained, to the factors of a given adapter. The same on every rank. Collective. */
     bool (*start)(const void *context, const struct stage *stage, float *factors,
                   struct problem *problem);
     /* Keeps the trained factors of this rank's stage. The same on every rank. Collective. */

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { CHUNK = 4096 };
+enum { CHUNK = 4096, COLUMNS = 64 };
 
 void bias_add(const float *bias, size_t tokens, size_t width, float *y) {
 #pragma omp parallel for
@@ -23,13 +23,37 @@ void vector_add(const float *x, size_t count, float *y) {
         y[i] += x[i];
 }
 
-void column_sums(const float *x, size_t tokens, size_t width, float *sums) {
-    for (size_t j = 0; j < width; ++j) {
-        double sum = 0;
-        for (size_t i = 0; i < tokens; ++i)
-            sum += x[i * width + j];
-        sums[j] = (float)sum;
+/* Column sums of x, or of x * factor, for a few columns; rows are far apart, so that a column alone
+ * would read a whole cache line for each element. */
+static void sum_columns(const float *x, const float *factor, size_t tokens, size_t width,
+                        size_t first, size_t count, float *sums) {
+    double sum[COLUMNS] = {0};
+    for (size_t i = 0; i < tokens; ++i) {
+        const float *row = x + i * width + first;
+        const float *other = factor == NULL ? NULL : factor + i * width + first;
+        if (other == NULL)
+#pragma omp simd
+            for (size_t j = 0; j < count; ++j)
+                sum[j] += (double)row[j];
+        else
+#pragma omp simd
+            for (size_t j = 0; j < count; ++j)
+                sum[j] += (double)row[j] * (double)other[j];
     }
+    for (size_t j = 0; j < count; ++j)
+        sums[first + j] = (float)sum[j];
+}
+
+static void sum_all_columns(const float *x, const float *factor, size_t tokens, size_t width,
+                            float *sums) {
+#pragma omp parallel for
+    for (size_t first = 0; first < width; first += COLUMNS)
+        sum_columns(x, factor, tokens, width, first,
+                    width - first < COLUMNS ? width - first : COLUMNS, sums);
+}
+
+void column_sums(const float *x, size_t tokens, size_t width, float *sums) {
+    sum_all_columns(x, NULL, tokens, width, sums);
 }
 
 static float row_sum(const float *x, size_t width) {
@@ -80,6 +104,12 @@ void layer_norm_backward(const float *d_y, const float *normalized, const float 
         for (size_t j = 0; j < width; ++j)
             out[j] = r * (d[j] * weight[j] - mean_g - n[j] * mean_gn);
     }
+}
+
+void layer_norm_gradient(const float *d_y, const float *normalized, size_t tokens, size_t width,
+                         float *d_weight, float *d_bias) {
+    sum_all_columns(d_y, normalized, tokens, width, d_weight);
+    sum_all_columns(d_y, NULL, tokens, width, d_bias);
 }
 
 void layer_norm_tangent(const float *t_x, const float *normalized, const float *inverse_deviation,

@@ -183,10 +183,11 @@ static void attention_branch_backward(const struct pass *pass, struct block_cota
                      true, d_n);
 }
 
-/* The input of the output projection, recomputed where its adapter needs it. */
+/* The input of the output projection, recomputed where a gradient needs it. */
 static const float *activated_input(const struct pass *pass) {
+    const struct linear *output = &pass->block->projections[PROJECTION_OUTPUT];
     float *wide = pass->scratch->wide;
-    if (pass->block->projections[PROJECTION_OUTPUT].adapter.rank > 0)
+    if (output->adapter.rank > 0 || output->weight.is_trained)
         activation_forward(pass->block->activation, pass->activations->expanded,
                            expanded_size(pass), wide);
     return wide;
@@ -291,24 +292,38 @@ static void feed_forward_branch_backward_tangent(const struct pass *pass,
 static void norm(const struct pass *pass, enum block_half half,
                  struct block_activations *activations, const float *x, float *y) {
     const struct layer_norm *layer_norm = &pass->block->norms[half];
-    layer_norm_forward(x, layer_norm->weight, layer_norm->bias, pass->block->layer_norm_epsilon,
+    layer_norm_forward(x, base_values(layer_norm->weight, pass->point),
+                       base_values(layer_norm->bias, pass->point), pass->block->layer_norm_epsilon,
                        pass->rows.num_tokens, pass->block->hidden_size,
                        activations->normalized[half], activations->deviation[half], y);
+}
+
+static const float *norm_weight(const struct pass *pass, enum block_half half) {
+    return base_values(pass->block->norms[half].weight, pass->point);
 }
 
 static void norm_backward(const struct pass *pass, enum block_half half, const float *d_y,
                           float *d_x) {
     layer_norm_backward(d_y, pass->activations->normalized[half],
-                        pass->activations->deviation[half], pass->block->norms[half].weight,
+                        pass->activations->deviation[half], norm_weight(pass, half),
                         pass->rows.num_tokens, pass->block->hidden_size, d_x);
+}
+
+/* Gradients of a layer norm's own weight and bias, where they are trained. */
+static void norm_gradient(const struct pass *pass, enum block_half half, const float *d_y,
+                          const struct gradient *gradient) {
+    const struct layer_norm *layer_norm = &pass->block->norms[half];
+    if (layer_norm->weight.is_trained)
+        layer_norm_gradient(d_y, pass->activations->normalized[half], pass->rows.num_tokens,
+                            pass->block->hidden_size, base_gradient(layer_norm->weight, gradient),
+                            base_gradient(layer_norm->bias, gradient));
 }
 
 static void norm_tangent(const struct pass *pass, enum block_half half,
                          struct block_tangents *tangents, const float *t_x, float *t_y) {
     layer_norm_tangent(t_x, pass->activations->normalized[half], pass->activations->deviation[half],
-                       pass->block->norms[half].weight, pass->rows.num_tokens,
-                       pass->block->hidden_size, tangents->normalized[half],
-                       tangents->deviation[half], t_y);
+                       norm_weight(pass, half), pass->rows.num_tokens, pass->block->hidden_size,
+                       tangents->normalized[half], tangents->deviation[half], t_y);
 }
 
 static void norm_backward_tangent(const struct pass *pass, enum block_half half,
@@ -316,7 +331,7 @@ static void norm_backward_tangent(const struct pass *pass, enum block_half half,
                                   const float *t_d_y, float *t_d_x) {
     layer_norm_backward_tangent(d_y, t_d_y, pass->activations->normalized[half],
                                 tangents->normalized[half], pass->activations->deviation[half],
-                                tangents->deviation[half], pass->block->norms[half].weight,
+                                tangents->deviation[half], norm_weight(pass, half),
                                 pass->rows.num_tokens, pass->block->hidden_size, t_d_x);
 }
 
@@ -368,12 +383,16 @@ static void backward_pre_norm(const struct pass *pass, struct block_cotangents *
     dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_output, d_branch);
     feed_forward_branch_backward(pass, cotangents, d_branch, gradient, false,
                                  cotangents->d_feed_forward_input);
+    norm_gradient(pass, HALF_FEED_FORWARD, cotangents->d_feed_forward_input, gradient);
     norm_backward(pass, HALF_FEED_FORWARD, cotangents->d_feed_forward_input, d_attended);
     vector_add(cotangents->d_output, row_size(pass), d_attended);
 
+    const bool is_wanted = d_input != NULL || pass->block->norms[HALF_ATTENTION].weight.is_trained;
     dropped_copy(pass, HALF_ATTENTION, d_attended, d_branch);
     attention_branch_backward(pass, cotangents, d_branch, gradient, NULL,
-                              d_input == NULL ? NULL : cotangents->d_attention_input);
+                              is_wanted ? cotangents->d_attention_input : NULL);
+    if (is_wanted)
+        norm_gradient(pass, HALF_ATTENTION, cotangents->d_attention_input, gradient);
     if (d_input == NULL)
         return;
     norm_backward(pass, HALF_ATTENTION, cotangents->d_attention_input, d_input);
@@ -383,11 +402,13 @@ static void backward_pre_norm(const struct pass *pass, struct block_cotangents *
 static void backward_post_norm(const struct pass *pass, struct block_cotangents *cotangents,
                                struct gradient *gradient, float *d_input) {
     float *d_branch = pass->scratch->hidden[0], *around = pass->scratch->hidden[1];
+    norm_gradient(pass, HALF_FEED_FORWARD, cotangents->d_output, gradient);
     norm_backward(pass, HALF_FEED_FORWARD, cotangents->d_output, cotangents->d_attended);
     dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_attended, d_branch);
     feed_forward_branch_backward(pass, cotangents, d_branch, gradient, true,
                                  cotangents->d_attended);
 
+    norm_gradient(pass, HALF_ATTENTION, cotangents->d_attended, gradient);
     norm_backward(pass, HALF_ATTENTION, cotangents->d_attended, around);
     dropped_copy(pass, HALF_ATTENTION, around, d_branch);
     attention_branch_backward(pass, cotangents, d_branch, gradient, around, d_input);

@@ -1,19 +1,24 @@
 /* The embedding. */
 #include "model/embedding.h"
 
+#include <string.h>
+
 static void sum_tables(const struct embedding *embedding, size_t width, size_t first_position,
-                       const struct microbatch *microbatch, float *x) {
+                       const struct point *point, const struct microbatch *microbatch, float *x) {
+    const float *words = base_values(embedding->words, point);
+    const float *positions = base_values(embedding->positions, point);
+    const float *types = base_values(embedding->types, point);
     for (size_t s = 0; s < microbatch->num_sequences; ++s) {
         for (size_t i = microbatch->offsets[s]; i < microbatch->offsets[s + 1]; ++i) {
-            const float *word = embedding->words + (size_t)microbatch->token_ids[i] * width;
+            const float *word = words + (size_t)microbatch->token_ids[i] * width;
             const float *position =
-                embedding->positions + (first_position + i - microbatch->offsets[s]) * width;
+                positions + (first_position + i - microbatch->offsets[s]) * width;
 #pragma omp simd
             for (size_t j = 0; j < width; ++j)
                 x[i * width + j] = word[j] + position[j];
-            if (embedding->types == NULL)
+            if (types == NULL)
                 continue;
-            const float *type = embedding->types + (size_t)microbatch->type_ids[i] * width;
+            const float *type = types + (size_t)microbatch->type_ids[i] * width;
 #pragma omp simd
             for (size_t j = 0; j < width; ++j)
                 x[i * width + j] += type[j];
@@ -21,15 +26,8 @@ static void sum_tables(const struct embedding *embedding, size_t width, size_t f
     }
 }
 
-void embedding_forward(const struct embedding *embedding, const struct architecture *architecture,
-                       uint64_t seed, const struct microbatch *microbatch,
-                       struct block_scratch *scratch, float *x) {
-    const size_t width = architecture->hidden_size;
-    sum_tables(embedding, width, architecture->first_position, microbatch, x);
-    if (embedding->norm.weight != NULL)
-        layer_norm_forward(x, embedding->norm.weight, embedding->norm.bias,
-                           architecture->layer_norm_epsilon, microbatch->num_tokens, width,
-                           scratch->hidden[0], scratch->hidden[1], x);
+static void drop(const struct architecture *architecture, uint64_t seed,
+                 const struct microbatch *microbatch, float *x) {
     const struct dropout dropout = {
         .rate = microbatch->has_dropout ? architecture->embedding_dropout : 0,
         .seed = seed,
@@ -40,5 +38,71 @@ void embedding_forward(const struct embedding *embedding, const struct architect
         .samples = microbatch->samples,
         .num_sequences = microbatch->num_sequences,
     };
-    dropout_apply(&dropout, width, x);
+    dropout_apply(&dropout, architecture->hidden_size, x);
+}
+
+void embedding_forward(const struct embedding *embedding, const struct architecture *architecture,
+                       uint64_t seed, const struct point *point,
+                       const struct microbatch *microbatch,
+                       const struct embedding_activations *activations, float *x) {
+    const size_t width = architecture->hidden_size;
+    sum_tables(embedding, width, architecture->first_position, point, microbatch, x);
+    if (base_is_there(embedding->norm.weight))
+        layer_norm_forward(x, base_values(embedding->norm.weight, point),
+                           base_values(embedding->norm.bias, point),
+                           architecture->layer_norm_epsilon, microbatch->num_tokens, width,
+                           activations->normalized, activations->deviation, x);
+    drop(architecture, seed, microbatch, x);
+}
+
+static void add_row(const float *d_x, size_t width, float *d_row) {
+#pragma omp simd
+    for (size_t j = 0; j < width; ++j)
+        d_row[j] += d_x[j];
+}
+
+static float *cleared_gradient(struct base_tensor table, const struct gradient *gradient,
+                               size_t rows, size_t width) {
+    float *d_table = base_gradient(table, gradient);
+    memset(d_table, 0, rows * width * sizeof *d_table);
+    return d_table;
+}
+
+/* The transpose of sum_tables; rows are added token by token. */
+static void add_to_tables(const struct embedding *embedding,
+                          const struct architecture *architecture,
+                          const struct microbatch *microbatch, const struct gradient *gradient,
+                          const float *d_x) {
+    const size_t width = architecture->hidden_size, types = architecture->num_token_types;
+    float *d_words =
+        cleared_gradient(embedding->words, gradient, architecture->vocabulary_size, width);
+    float *d_positions =
+        cleared_gradient(embedding->positions, gradient, architecture->max_positions, width);
+    float *d_types = types > 0 ? cleared_gradient(embedding->types, gradient, types, width) : NULL;
+    for (size_t s = 0; s < microbatch->num_sequences; ++s)
+        for (size_t i = microbatch->offsets[s]; i < microbatch->offsets[s + 1]; ++i) {
+            const size_t position = architecture->first_position + i - microbatch->offsets[s];
+            add_row(d_x + i * width, width, d_words + (size_t)microbatch->token_ids[i] * width);
+            add_row(d_x + i * width, width, d_positions + position * width);
+            if (d_types != NULL)
+                add_row(d_x + i * width, width, d_types + (size_t)microbatch->type_ids[i] * width);
+        }
+}
+
+void embedding_backward(const struct embedding *embedding, const struct architecture *architecture,
+                        uint64_t seed, const struct point *point,
+                        const struct microbatch *microbatch,
+                        const struct embedding_activations *activations,
+                        const struct gradient *gradient, float *d_x) {
+    const struct layer_norm *norm = &embedding->norm;
+    const size_t width = architecture->hidden_size, tokens = microbatch->num_tokens;
+    drop(architecture, seed, microbatch, d_x);
+    if (base_is_there(norm->weight)) {
+        layer_norm_gradient(d_x, activations->normalized, tokens, width,
+                            base_gradient(norm->weight, gradient),
+                            base_gradient(norm->bias, gradient));
+        layer_norm_backward(d_x, activations->normalized, activations->deviation,
+                            base_values(norm->weight, point), tokens, width, d_x);
+    }
+    add_to_tables(embedding, architecture, microbatch, gradient, d_x);
 }

@@ -1,5 +1,5 @@
-/* A frozen projection with an optional low-rank adapter. Backward quotes the forward line it
- * differentiates; W never gets a gradient. */
+/* A projection with an optional low-rank adapter. Backward quotes the forward line it
+ * differentiates. */
 #include "model/linear.h"
 
 #include "math/gemm.h"
@@ -14,9 +14,9 @@ static struct matrix factor_b(const struct linear *linear, const float *factors)
     return matrix_of(factors + linear->adapter.b_offset, linear->adapter.rank, linear->output_size);
 }
 
-static struct matrix weight_of(const struct linear *linear) {
-    return (struct matrix){linear->weight, linear->output_size, linear->input_size,
-                           linear->output_stride, linear->input_stride};
+static struct matrix weight_of(const struct linear *linear, const struct point *point) {
+    return (struct matrix){base_values(linear->weight, point), linear->output_size,
+                           linear->input_size, linear->output_stride, linear->input_stride};
 }
 
 /* q; NULL: all ones. */
@@ -66,9 +66,9 @@ void linear_forward(const struct linear *linear, const struct point *point, cons
                     size_t tokens, const struct dropout *dropout, struct linear_scratch *scratch,
                     float *h, float *y) {
     const size_t width = linear->output_size, rank = linear->adapter.rank;
-    gemm(1, matrix_of(x, tokens, linear->input_size), matrix_transpose(weight_of(linear)), false, y,
-         width);
-    bias_add(linear->bias, tokens, width, y);
+    gemm(1, matrix_of(x, tokens, linear->input_size), matrix_transpose(weight_of(linear, point)),
+         false, y, width);
+    bias_add(base_values(linear->bias, point), tokens, width, y);
     if (rank == 0)
         return;
     const float *dropped = dropped_input(x, tokens, linear->input_size, dropout, scratch->wide);
@@ -95,6 +95,21 @@ static void selection_gradient(const struct linear *linear, const float *d_z, co
     }
 }
 
+/* y = x W^T + b */
+static void base_backward(const struct linear *linear, const float *x, const float *d_y,
+                          size_t tokens, const struct gradient *gradient) {
+    const struct matrix left = matrix_of(d_y, tokens, linear->output_size);
+    const struct matrix right = matrix_of(x, tokens, linear->input_size);
+    if (linear->bias.is_trained)
+        column_sums(d_y, tokens, linear->output_size, base_gradient(linear->bias, gradient));
+    if (!linear->weight.is_trained)
+        return;
+    const bool is_transposed = linear->output_stride == 1; /* stored [in, out] */
+    gemm(1, matrix_transpose(is_transposed ? right : left), is_transposed ? left : right, false,
+         base_gradient(linear->weight, gradient),
+         is_transposed ? linear->input_stride : linear->output_stride);
+}
+
 void linear_backward(const struct linear *linear, const struct point *point, const float *x,
                      const float *h, const float *d_y, size_t tokens, const struct dropout *dropout,
                      struct linear_scratch *scratch, struct gradient *gradient, bool accumulate,
@@ -103,7 +118,8 @@ void linear_backward(const struct linear *linear, const struct point *point, con
     const size_t rank = adapter->rank;
     const struct matrix d_y_view = matrix_of(d_y, tokens, linear->output_size);
     if (d_x != NULL) /* y = x W^T */
-        gemm(1, d_y_view, weight_of(linear), accumulate, d_x, linear->input_size);
+        gemm(1, d_y_view, weight_of(linear, point), accumulate, d_x, linear->input_size);
+    base_backward(linear, x, d_y, tokens, gradient);
     if (rank == 0)
         return;
     /* y += z B, z = s h * q */
@@ -136,8 +152,8 @@ void linear_tangent(const struct linear *linear, const struct point *point, cons
     const size_t width = linear->output_size, rank = linear->adapter.rank;
     const size_t input = linear->input_size;
     if (t_x != NULL)
-        gemm(1, matrix_of(t_x, tokens, input), matrix_transpose(weight_of(linear)), false, t_y,
-             width);
+        gemm(1, matrix_of(t_x, tokens, input), matrix_transpose(weight_of(linear, point)), false,
+             t_y, width);
     else
         memset(t_y, 0, tokens * width * sizeof *t_y);
     if (rank == 0)
@@ -168,7 +184,7 @@ void linear_backward_tangent(const struct linear *linear, const struct point *po
     const struct matrix t_d_y_view = matrix_of(t_d_y, tokens, linear->output_size);
     const struct matrix d_y_view = matrix_of(d_y, tokens, linear->output_size);
     if (t_d_x != NULL)
-        gemm(1, t_d_y_view, weight_of(linear), accumulate, t_d_x, linear->input_size);
+        gemm(1, t_d_y_view, weight_of(linear, point), accumulate, t_d_x, linear->input_size);
     if (rank == 0)
         return;
     float *d_z = scratch->low_rank, *t_d_z = scratch->low_rank_tangent;

@@ -14,8 +14,8 @@ size_t lm_head_room(const struct task_head *head) {
     return CHUNK_ROWS * head->num_labels;
 }
 
-static struct matrix words_of(const struct task_head *head) {
-    return matrix_of(head->words, head->num_labels, head->hidden_size);
+static struct matrix words_of(const struct task_head *head, const struct point *point) {
+    return matrix_of(base_values(head->words, point), head->num_labels, head->hidden_size);
 }
 
 static size_t gather_labelled(const struct task_head *head, const struct microbatch *microbatch,
@@ -108,10 +108,10 @@ static size_t chunk_size(size_t first, size_t rows) {
     return rows - first < CHUNK_ROWS ? rows - first : CHUNK_ROWS;
 }
 
-static void chunk_logits(const struct task_head *head, const float *features, size_t rows,
-                         float *logits) {
-    gemm(1, matrix_of(features, rows, head->hidden_size), matrix_transpose(words_of(head)), false,
-         logits, head->num_labels);
+static void chunk_logits(const struct task_head *head, const struct point *point,
+                         const float *features, size_t rows, float *logits) {
+    gemm(1, matrix_of(features, rows, head->hidden_size), matrix_transpose(words_of(head, point)),
+         false, logits, head->num_labels);
 }
 
 static double chunk_loss(const struct task_head *head, float label_smoothing, const int32_t *labels,
@@ -126,15 +126,24 @@ static double chunk_loss(const struct task_head *head, float label_smoothing, co
     return sum;
 }
 
-double lm_head_forward(const struct task_head *head, const struct microbatch *microbatch,
-                       const float *x, struct head_scratch *scratch, bool has_backward,
+/* d_words += d_logits^T features of one chunk, d_logits without their scale. */
+static void chunk_words(const struct task_head *head, const struct microbatch *microbatch,
+                        const float *d_logits, const float *features, size_t rows, bool is_first,
+                        float *d_words) {
+    gemm(microbatch->loss_scale, matrix_transpose(matrix_of(d_logits, rows, head->num_labels)),
+         matrix_of(features, rows, head->hidden_size), !is_first, d_words, head->hidden_size);
+}
+
+double lm_head_forward(const struct task_head *head, const struct point *point,
+                       const struct microbatch *microbatch, const float *x,
+                       struct head_scratch *scratch, bool has_backward,
                        struct head_activations *activations) {
     const size_t width = head->hidden_size;
     float *features = activations->features, *d_features = activations->d_features;
     const size_t rows = gather_labelled(head, microbatch, x, features);
-    layer_norm_forward(features, head->final_norm.weight, head->final_norm.bias,
-                       head->layer_norm_epsilon, rows, width, activations->normalized,
-                       activations->deviation, features);
+    layer_norm_forward(features, base_values(head->final_norm.weight, point),
+                       base_values(head->final_norm.bias, point), head->layer_norm_epsilon, rows,
+                       width, activations->normalized, activations->deviation, features);
     double loss = 0;
     size_t token = 0;
     for (size_t first = 0; first < rows; first += CHUNK_ROWS) {
@@ -142,23 +151,40 @@ double lm_head_forward(const struct task_head *head, const struct microbatch *mi
         int32_t labels[CHUNK_ROWS];
         for (size_t i = 0; i < count; ++i)
             labels[i] = next_label(microbatch, &token);
-        chunk_logits(head, features + first * width, count, scratch->logits);
+        chunk_logits(head, point, features + first * width, count, scratch->logits);
         loss += chunk_loss(head, has_backward ? head->label_smoothing : 0, labels, count,
                            scratch->logits);
-        if (has_backward)
-            gemm(microbatch->loss_scale, matrix_of(scratch->logits, count, head->num_labels),
-                 words_of(head), false, d_features + first * width, width);
+        if (!has_backward)
+            continue;
+        gemm(microbatch->loss_scale, matrix_of(scratch->logits, count, head->num_labels),
+             words_of(head, point), false, d_features + first * width, width);
+        if (head->words.is_trained)
+            chunk_words(head, microbatch, scratch->logits, features + first * width, count,
+                        first == 0, activations->d_words);
     }
     return loss * (double)microbatch->loss_scale;
 }
 
-void lm_head_backward(const struct task_head *head, const struct microbatch *microbatch,
-                      const struct head_activations *activations, float *d_x) {
+void lm_head_backward(const struct task_head *head, const struct point *point,
+                      const struct microbatch *microbatch,
+                      const struct head_activations *activations, const struct gradient *gradient,
+                      float *d_x) {
+    const size_t rows = count_labelled(microbatch), width = head->hidden_size;
+    if (head->words.is_trained) {
+        float *d_words = base_gradient(head->words, gradient);
+        if (rows > 0)
+            memcpy(d_words, activations->d_words, head->num_labels * width * sizeof *d_words);
+        else
+            memset(d_words, 0, head->num_labels * width * sizeof *d_words);
+    }
+    if (head->final_norm.weight.is_trained)
+        layer_norm_gradient(activations->d_features, activations->normalized, rows, width,
+                            base_gradient(head->final_norm.weight, gradient),
+                            base_gradient(head->final_norm.bias, gradient));
     /* features = norm(x) */
     float *d_rows = activations->t_features; /* free until the tangent pass */
     layer_norm_backward(activations->d_features, activations->normalized, activations->deviation,
-                        head->final_norm.weight, count_labelled(microbatch), head->hidden_size,
-                        d_rows);
+                        base_values(head->final_norm.weight, point), rows, width, d_rows);
     scatter_labelled(head, microbatch, d_rows, d_x);
 }
 
@@ -176,44 +202,46 @@ static void chunk_tangent(size_t words, size_t rows, float *logits, float *t_log
 }
 
 /* Leaves the tangent of d_features in t_features. */
-void lm_head_tangent(const struct task_head *head, const struct microbatch *microbatch,
-                     const float *t_x, struct head_scratch *scratch,
-                     struct head_activations *activations) {
+void lm_head_tangent(const struct task_head *head, const struct point *point,
+                     const struct microbatch *microbatch, const float *t_x,
+                     struct head_scratch *scratch, struct head_activations *activations) {
     const size_t width = head->hidden_size, words = head->num_labels;
     float *t_features = activations->t_features;
     const size_t rows = gather_labelled(head, microbatch, t_x, t_features);
     layer_norm_tangent(t_features, activations->normalized, activations->deviation,
-                       head->final_norm.weight, rows, width, activations->t_normalized,
-                       activations->t_deviation, t_features);
+                       base_values(head->final_norm.weight, point), rows, width,
+                       activations->t_normalized, activations->t_deviation, t_features);
     for (size_t first = 0; first < rows; first += CHUNK_ROWS) {
         const size_t count = chunk_size(first, rows);
-        chunk_logits(head, activations->features + first * width, count, scratch->logits);
-        chunk_logits(head, t_features + first * width, count, scratch->t_logits);
+        chunk_logits(head, point, activations->features + first * width, count, scratch->logits);
+        chunk_logits(head, point, t_features + first * width, count, scratch->t_logits);
         chunk_tangent(words, count, scratch->logits, scratch->t_logits);
-        gemm(microbatch->loss_scale, matrix_of(scratch->t_logits, count, words), words_of(head),
-             false, t_features + first * width, width);
+        gemm(microbatch->loss_scale, matrix_of(scratch->t_logits, count, words),
+             words_of(head, point), false, t_features + first * width, width);
     }
 }
 
-void lm_head_backward_tangent(const struct task_head *head, const struct microbatch *microbatch,
+void lm_head_backward_tangent(const struct task_head *head, const struct point *point,
+                              const struct microbatch *microbatch,
                               const struct head_activations *activations, float *t_d_x) {
     float *t_d_rows = activations->t_features;
-    layer_norm_backward_tangent(
-        activations->d_features, activations->t_features, activations->normalized,
-        activations->t_normalized, activations->deviation, activations->t_deviation,
-        head->final_norm.weight, count_labelled(microbatch), head->hidden_size, t_d_rows);
+    layer_norm_backward_tangent(activations->d_features, activations->t_features,
+                                activations->normalized, activations->t_normalized,
+                                activations->deviation, activations->t_deviation,
+                                base_values(head->final_norm.weight, point),
+                                count_labelled(microbatch), head->hidden_size, t_d_rows);
     scatter_labelled(head, microbatch, t_d_rows, t_d_x);
 }
 
-void lm_head_logits(const struct task_head *head, const float *x, size_t rows, float *room,
-                    float *logits) {
+void lm_head_logits(const struct task_head *head, const struct point *point, const float *x,
+                    size_t rows, float *room, float *logits) {
     const size_t size = rows * head->hidden_size;
     float deviation[CHUNK_ROWS];
     for (size_t first = 0; first < rows; first += CHUNK_ROWS) {
         const size_t count = chunk_size(first, rows), at = first * head->hidden_size;
-        layer_norm_forward(x + at, head->final_norm.weight, head->final_norm.bias,
-                           head->layer_norm_epsilon, count, head->hidden_size, room + size + at,
-                           deviation, room + at);
+        layer_norm_forward(x + at, base_values(head->final_norm.weight, point),
+                           base_values(head->final_norm.bias, point), head->layer_norm_epsilon,
+                           count, head->hidden_size, room + size + at, deviation, room + at);
     }
-    chunk_logits(head, room, rows, logits);
+    chunk_logits(head, point, room, rows, logits);
 }

@@ -18,6 +18,7 @@ size_t parameter_table_add(struct parameter_table *table, char *name, size_t row
         .columns = columns,
         .offset = offset,
         .initialization = initialization,
+        .deviation = 0.02f,
         .has_weight_decay = has_weight_decay,
         .identity = identity,
     };
@@ -44,7 +45,10 @@ static void initialize_entry(const struct parameter *entry, const struct random_
             values[i] = bound * (2.0f * random_uniform(stream, i) - 1.0f);
             break;
         case INITIALIZE_NORMAL:
-            values[i] = 0.02f * random_normal(stream, i);
+            values[i] = entry->deviation * random_normal(stream, i);
+            break;
+        case INITIALIZE_ONE:
+            values[i] = 1;
             break;
         }
     }

@@ -1,8 +1,11 @@
-/* A stage: construction, and the table of its frozen tensors. The passes are in stage_passes.c. */
+/* A stage: construction. Its pretrained tensors are in stage_weights.c, the passes in
+ * stage_passes.c. Trained tensors are added part by part of the model, so that their order does not
+ * depend on how it is split into stages. */
 #include "model/stage.h"
 
 #include "base/memory.h"
 #include "base/report.h"
+#include "model/stage_weights.h"
 
 #include <math.h>
 
@@ -98,6 +101,7 @@ static void create_block(struct stage *stage, struct block *block, size_t index)
         if (options->adapters.is_target[p])
             add_adapter(stage, index, (enum projection)p, module++, linear);
     }
+    stage_train_block(stage, block);
 }
 
 static size_t add_head_tensor(struct stage *stage, const char *name, size_t rows, size_t columns,
@@ -106,34 +110,41 @@ static size_t add_head_tensor(struct stage *stage, const char *name, size_t rows
                                is_bias ? INITIALIZE_ZERO : INITIALIZE_NORMAL, !is_bias, identity);
 }
 
+static struct base_tensor head_tensor(struct stage *stage, const char *name, size_t rows,
+                                      size_t columns, bool is_bias, uint64_t identity) {
+    return (struct base_tensor){.is_trained = true,
+                                .offset =
+                                    add_head_tensor(stage, name, rows, columns, is_bias, identity)};
+}
+
 static void create_task_head(struct stage *stage) {
     const struct stage_options *options = &stage->options;
     const struct architecture *architecture = &options->architecture;
     const size_t width = architecture->hidden_size, labels = options->num_labels;
+    const bool is_lm = options->head_kind == HEAD_LANGUAGE_MODELING;
     struct task_head *head = &stage->task_head;
     *head = (struct task_head){
         .kind = options->head_kind,
         .is_regression = options->is_regression,
         .label_smoothing = options->label_smoothing,
         .hidden_size = width,
-        .num_labels = labels,
+        .num_labels = is_lm ? architecture->vocabulary_size : labels,
+        .has_new_dense = options->head_kind == HEAD_SEQUENCE_CLASSIFICATION &&
+                         architecture->family == FAMILY_ROBERTA,
         .dropout = architecture->classifier_dropout,
         .seed = options->seed,
         .layer_norm_epsilon = architecture->layer_norm_epsilon,
     };
-    if (options->head_kind == HEAD_LANGUAGE_MODELING) {
-        head->num_labels = architecture->vocabulary_size;
+    stage_train_head(stage);
+    if (is_lm)
         return;
+    const bool is_inner = head->has_new_dense;
+    if (is_inner) {
+        head->dense_weight = head_tensor(stage, "classifier.dense.weight", width, width, false,
+                                         IDENTITY_HEAD_DENSE_WEIGHT);
+        head->dense_bias =
+            head_tensor(stage, "classifier.dense.bias", 1, width, true, IDENTITY_HEAD_DENSE_BIAS);
     }
-    head->has_trained_dense =
-        options->head_kind != HEAD_TOKEN_CLASSIFICATION && architecture->family == FAMILY_ROBERTA;
-    if (head->has_trained_dense) {
-        head->dense_weight_offset = add_head_tensor(stage, "classifier.dense.weight", width, width,
-                                                    false, IDENTITY_HEAD_DENSE_WEIGHT);
-        head->dense_bias_offset = add_head_tensor(stage, "classifier.dense.bias", 1, width, true,
-                                                  IDENTITY_HEAD_DENSE_BIAS);
-    }
-    const bool is_inner = head->has_trained_dense;
     head->weight_offset =
         add_head_tensor(stage, is_inner ? "classifier.out_proj.weight" : "classifier.weight",
                         labels, width, false, IDENTITY_HEAD_WEIGHT);
@@ -150,10 +161,16 @@ struct stage *stage_create(const struct stage_options *options) {
     stage->first_module = options->first_block * targets;
     stage->selection_size = stage->num_modules * options->adapters.num_components;
     stage->blocks = memory_allocate(options->num_blocks, sizeof *stage->blocks, "blocks");
+    if (options->has_embedding)
+        stage_train_embedding(stage);
     for (size_t i = 0; i < options->num_blocks; ++i)
         create_block(stage, &stage->blocks[i], options->first_block + i);
     if (options->has_task_head)
         create_task_head(stage);
+    if (options->trains_all && options->head_kind == HEAD_LANGUAGE_MODELING &&
+        options->architecture.is_head_tied)
+        stage->tied_size =
+            options->architecture.vocabulary_size * options->architecture.hidden_size;
     return stage;
 }
 
@@ -164,108 +181,4 @@ void stage_destroy(struct stage **stage) {
     memory_free((*stage)->blocks);
     memory_free(*stage);
     *stage = NULL;
-}
-
-struct weight_list {
-    const struct architecture *architecture;
-    struct stage_weight *weights;
-    size_t count;
-};
-
-static void list_weight(struct weight_list *list, char *name, size_t rows, size_t columns,
-                        size_t offset, const float **place) {
-    list->weights = memory_resize(list->weights, list->count + 1, sizeof *list->weights,
-                                  "the table of frozen tensors");
-    list->weights[list->count++] = (struct stage_weight){name, rows, columns, offset, place};
-}
-
-/* A tensor outside the blocks, by its name behind the family's prefix. */
-static void list_table(struct weight_list *list, const char *name, size_t rows,
-                       const float **place) {
-    const char *prefix = model_family_prefix(list->architecture->family);
-    list_weight(list, memory_format("%s%s.weight", prefix, name), rows,
-                list->architecture->hidden_size, 0, place);
-}
-
-/* Takes ownership of module. */
-static void list_norm(struct weight_list *list, char *module, struct layer_norm *norm) {
-    const size_t width = list->architecture->hidden_size;
-    list_weight(list, memory_format("%s.weight", module), width, 1, 0, &norm->weight);
-    list_weight(list, memory_format("%s.bias", module), width, 1, 0, &norm->bias);
-    memory_free(module);
-}
-
-static char *outer_name(const struct weight_list *list, const char *name) {
-    return memory_format("%s%s", model_family_prefix(list->architecture->family), name);
-}
-
-static void list_block(struct weight_list *list, struct block *block) {
-    for (int p = 0; p < NUM_PROJECTIONS; ++p) {
-        struct linear *linear = &block->projections[p];
-        const struct projection_storage storage =
-            architecture_storage(list->architecture, block->index, (enum projection)p);
-        const size_t first = storage.first_output;
-        list_weight(list, memory_format("%s.weight", storage.module), storage.rows, storage.columns,
-                    first * linear->output_stride, &linear->weight);
-        list_weight(list, memory_format("%s.bias", storage.module), storage.outputs, 1, first,
-                    &linear->bias);
-        memory_free(storage.module);
-    }
-    for (int h = 0; h < NUM_HALVES; ++h)
-        list_norm(list,
-                  architecture_norm_name(list->architecture, block->index, (enum block_half)h),
-                  &block->norms[h]);
-}
-
-static void list_embedding(struct weight_list *list, struct embedding *embedding) {
-    const struct architecture *architecture = list->architecture;
-    const bool is_gpt2 = architecture->family == FAMILY_GPT2;
-    list_table(list, is_gpt2 ? "wte" : "embeddings.word_embeddings", architecture->vocabulary_size,
-               &embedding->words);
-    list_table(list, is_gpt2 ? "wpe" : "embeddings.position_embeddings",
-               architecture->max_positions, &embedding->positions);
-    if (architecture->num_token_types > 0)
-        list_table(list, "embeddings.token_type_embeddings", architecture->num_token_types,
-                   &embedding->types);
-    if (!architecture_is_pre_norm(architecture))
-        list_norm(list, outer_name(list, "embeddings.LayerNorm"), &embedding->norm);
-}
-
-static void list_head(struct weight_list *list, struct task_head *head) {
-    const struct architecture *architecture = list->architecture;
-    const size_t width = architecture->hidden_size;
-    if (head->kind == HEAD_LANGUAGE_MODELING) {
-        list_norm(list, outer_name(list, "ln_f"), &head->final_norm);
-        if (architecture->is_head_tied)
-            list_table(list, "wte", architecture->vocabulary_size, &head->words);
-        else
-            list_weight(list, memory_copy_string("lm_head.weight"), architecture->vocabulary_size,
-                        width, 0, &head->words);
-    } else if (head->kind != HEAD_TOKEN_CLASSIFICATION && !head->has_trained_dense) {
-        list_weight(list, outer_name(list, "pooler.dense.weight"), width, width, 0,
-                    &head->pooler_weight);
-        list_weight(list, outer_name(list, "pooler.dense.bias"), width, 1, 0, &head->pooler_bias);
-    }
-}
-
-struct stage_weight *stage_weights(struct stage *stage, size_t *count) {
-    struct weight_list list = {.architecture = &stage->options.architecture};
-    if (stage->options.has_embedding)
-        list_embedding(&list, &stage->embedding);
-    for (size_t i = 0; i < stage->options.num_blocks; ++i)
-        list_block(&list, &stage->blocks[i]);
-    if (stage->options.has_task_head)
-        list_head(&list, &stage->task_head);
-    *count = list.count;
-    return list.weights;
-}
-
-void stage_weight_set(const struct stage_weight *weight, const float *values) {
-    *weight->place = values + weight->offset;
-}
-
-void stage_weights_free(struct stage_weight *weights, size_t count) {
-    for (size_t i = 0; i < count; ++i)
-        memory_free(weights[i].name);
-    memory_free(weights);
 }

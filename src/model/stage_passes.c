@@ -9,9 +9,10 @@
 
 struct slot {
     size_t num_blocks;
-    struct block_activations *blocks; /* [num_blocks] */
-    struct block_cotangents *kept;    /* [num_blocks], with tangents only */
-    struct block_tangents *tangents;  /* [num_blocks], with tangents only */
+    struct block_activations *blocks;       /* [num_blocks] */
+    struct block_cotangents *kept;          /* [num_blocks], with tangents only */
+    struct block_tangents *tangents;        /* [num_blocks], with tangents only */
+    struct embedding_activations embedding; /* where the embedding is trained */
     struct head_activations head;
     float *output;
     float *memory;
@@ -21,6 +22,7 @@ struct workspace {
     struct block_scratch scratch;
     struct block_cotangents cotangents; /* for slots that keep none */
     struct head_scratch head;
+    float *d_embedded; /* [T, d], where the embedding is trained */
     float *memory;
 };
 
@@ -145,14 +147,16 @@ static void lay_out_head(struct cursor *cursor, const struct task_head *head, si
     h->d_features = take(cursor, features);
     h->t_features = take(cursor, features);
     if (head->kind == HEAD_LANGUAGE_MODELING) {
+        h->d_words =
+            head->words.is_trained ? take(cursor, head->num_labels * head->hidden_size) : NULL;
         h->normalized = take(cursor, features);
         h->t_normalized = take(cursor, features);
         h->deviation = take(cursor, rows);
         h->t_deviation = take(cursor, rows);
         return;
     }
-    h->inputs = head->has_trained_dense ? take(cursor, features) : NULL;
-    h->t_inputs = head->has_trained_dense ? take(cursor, features) : NULL;
+    h->inputs = head->dense_weight.is_trained ? take(cursor, features) : NULL;
+    h->t_inputs = head->dense_weight.is_trained ? take(cursor, features) : NULL;
     h->pooled = take(cursor, features);
     h->t_pooled = take(cursor, features);
     h->logits = take(cursor, logits);
@@ -163,6 +167,11 @@ static void lay_out_head(struct cursor *cursor, const struct task_head *head, si
 static size_t lay_out_slot(const struct stage *stage, const struct capacity *capacity,
                            float *memory, struct slot *slot) {
     struct cursor cursor = {memory, 0};
+    if (stage->embedding.words.is_trained) {
+        slot->embedding.normalized =
+            take(&cursor, capacity->tokens * stage->options.architecture.hidden_size);
+        slot->embedding.deviation = take(&cursor, capacity->tokens);
+    }
     for (size_t i = 0; i < stage->options.num_blocks; ++i) {
         const struct block *block = &stage->blocks[i];
         const struct sizes sizes = sizes_of(stage, capacity, block->attention.first_rows_only);
@@ -246,6 +255,7 @@ static size_t lay_out_workspace(const struct stage *stage, const struct sizes *s
         take(&cursor, scratch->attention.floats_per_thread * (size_t)num_threads);
     lay_out_cotangents(&cursor, sizes, architecture_is_pre_norm(&stage->options.architecture),
                        &workspace->cotangents);
+    workspace->d_embedded = stage->embedding.words.is_trained ? take(&cursor, sizes->hidden) : NULL;
     workspace->head.logits = workspace->head.t_logits = NULL;
     if (stage->options.has_task_head && stage->task_head.kind == HEAD_LANGUAGE_MODELING) {
         workspace->head.logits = take(&cursor, lm_head_room(&stage->task_head));
@@ -276,9 +286,13 @@ double stage_forward(const struct stage *stage, const struct point *point,
                      const struct microbatch *microbatch, bool has_backward, struct slot *slot,
                      struct workspace *workspace) {
     const struct stage_options *options = &stage->options;
-    if (options->has_embedding)
-        embedding_forward(&stage->embedding, &options->architecture, options->seed, microbatch,
-                          &workspace->scratch, slot_input(slot));
+    if (options->has_embedding) {
+        float *const *room = workspace->scratch.hidden;
+        const struct embedding_activations unsaved = {room[0], room[1]};
+        embedding_forward(
+            &stage->embedding, &options->architecture, options->seed, point, microbatch,
+            stage->embedding.words.is_trained ? &slot->embedding : &unsaved, slot_input(slot));
+    }
     for (size_t i = 0; i < options->num_blocks; ++i) {
         float *output = i + 1 < options->num_blocks ? slot->blocks[i + 1].input : slot->output;
         block_forward(&stage->blocks[i], point, microbatch, &slot->blocks[i], &workspace->scratch,
@@ -313,6 +327,8 @@ void stage_backward(const struct stage *stage, const struct point *point,
                     float *d_input) {
     const struct stage_options *options = &stage->options;
     const size_t blocks = options->num_blocks;
+    if (options->has_embedding)
+        d_input = workspace->d_embedded; /* NULL unless the embedding is trained */
     float *d = blocks > 0 ? cotangents_of(slot, workspace, blocks - 1)->d_output : d_input;
     if (options->has_task_head)
         head_backward(&stage->task_head, point, microbatch, &slot->head, gradient,
@@ -324,6 +340,9 @@ void stage_backward(const struct stage *stage, const struct point *point,
         block_backward(&stage->blocks[i], point, microbatch, &slot->blocks[i],
                        cotangents_of(slot, workspace, i), &workspace->scratch, gradient, below);
     }
+    if (d_input != NULL && options->has_embedding)
+        embedding_backward(&stage->embedding, &options->architecture, options->seed, point,
+                           microbatch, &slot->embedding, gradient, d_input);
 }
 
 /* Tangents travel through two of the workspace's buffers in turn. */

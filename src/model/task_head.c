@@ -19,10 +19,8 @@ static struct matrix classifier_weight(const struct task_head *head, const float
     return matrix_of(factors + head->weight_offset, head->num_labels, head->hidden_size);
 }
 
-static struct matrix dense_weight(const struct task_head *head, const float *factors) {
-    return matrix_of(head->has_trained_dense ? factors + head->dense_weight_offset
-                                             : head->pooler_weight,
-                     head->hidden_size, head->hidden_size);
+static struct matrix dense_weight(const struct task_head *head, const struct point *point) {
+    return matrix_of(base_values(head->dense_weight, point), head->hidden_size, head->hidden_size);
 }
 
 static void drop_rows(const struct task_head *head, const struct microbatch *microbatch,
@@ -46,13 +44,14 @@ static void drop_features(const struct task_head *head, const struct microbatch 
     drop_rows(head, microbatch, HEAD_PLACE, features);
 }
 
-/* Dense's input: x, or a copy after dropout. */
+/* Dense's input: x, or a copy where it is trained, after dropout where it is new. */
 static const float *dense_input(const struct task_head *head, const struct microbatch *microbatch,
                                 const float *x, float *copy) {
-    if (!head->has_trained_dense)
+    if (!head->dense_weight.is_trained)
         return x;
     memcpy(copy, x, head_rows(head, microbatch) * head->hidden_size * sizeof *copy);
-    drop_rows(head, microbatch, HEAD_INPUT_PLACE, copy);
+    if (head->has_new_dense)
+        drop_rows(head, microbatch, HEAD_INPUT_PLACE, copy);
     return copy;
 }
 
@@ -183,16 +182,14 @@ double head_forward(const struct task_head *head, const struct point *point,
                     struct head_scratch *scratch, bool has_backward,
                     struct head_activations *activations) {
     if (head->kind == HEAD_LANGUAGE_MODELING)
-        return lm_head_forward(head, microbatch, x, scratch, has_backward, activations);
+        return lm_head_forward(head, point, microbatch, x, scratch, has_backward, activations);
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
     const size_t labels = head->num_labels;
     if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
         const float *input = dense_input(head, microbatch, x, activations->inputs);
-        gemm(1, matrix_of(input, rows, width), matrix_transpose(dense_weight(head, point->factors)),
-             false, activations->pooled, width);
-        bias_add(head->has_trained_dense ? point->factors + head->dense_bias_offset
-                                         : head->pooler_bias,
-                 rows, width, activations->pooled);
+        gemm(1, matrix_of(input, rows, width), matrix_transpose(dense_weight(head, point)), false,
+             activations->pooled, width);
+        bias_add(base_values(head->dense_bias, point), rows, width, activations->pooled);
         for (size_t i = 0; i < rows * width; ++i)
             activations->pooled[i] = tanhf(activations->pooled[i]);
         memcpy(activations->features, activations->pooled, rows * width * sizeof *x);
@@ -212,7 +209,7 @@ void head_backward(const struct task_head *head, const struct point *point,
                    const struct microbatch *microbatch, struct head_activations *activations,
                    struct gradient *gradient, float *d_x) {
     if (head->kind == HEAD_LANGUAGE_MODELING) {
-        lm_head_backward(head, microbatch, activations, d_x);
+        lm_head_backward(head, point, microbatch, activations, gradient, d_x);
         return;
     }
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
@@ -237,21 +234,22 @@ void head_backward(const struct task_head *head, const struct point *point,
     drop_features(head, microbatch, d_u);
     for (size_t i = 0; i < rows * width; ++i)
         d_u[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
-    gemm(1, matrix_of(d_u, rows, width), dense_weight(head, point->factors), false, d_x, width);
-    if (!head->has_trained_dense)
+    gemm(1, matrix_of(d_u, rows, width), dense_weight(head, point), false, d_x, width);
+    if (!head->dense_weight.is_trained)
         return;
     gemm(1, matrix_transpose(matrix_of(d_u, rows, width)),
          matrix_of(activations->inputs, rows, width), false,
-         gradient->factors + head->dense_weight_offset, width);
-    column_sums(d_u, rows, width, gradient->factors + head->dense_bias_offset);
-    drop_rows(head, microbatch, HEAD_INPUT_PLACE, d_x);
+         base_gradient(head->dense_weight, gradient), width);
+    column_sums(d_u, rows, width, base_gradient(head->dense_bias, gradient));
+    if (head->has_new_dense)
+        drop_rows(head, microbatch, HEAD_INPUT_PLACE, d_x);
 }
 
 void head_tangent(const struct task_head *head, const struct point *point, const float *direction,
                   const struct microbatch *microbatch, const float *t_x,
                   struct head_scratch *scratch, struct head_activations *activations) {
     if (head->kind == HEAD_LANGUAGE_MODELING) {
-        lm_head_tangent(head, microbatch, t_x, scratch, activations);
+        lm_head_tangent(head, point, microbatch, t_x, scratch, activations);
         return;
     }
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
@@ -259,14 +257,13 @@ void head_tangent(const struct task_head *head, const struct point *point, const
     float *t_features = activations->t_features;
     if (head->kind == HEAD_SEQUENCE_CLASSIFICATION) {
         const float *t_input = dense_input(head, microbatch, t_x, activations->t_inputs);
-        gemm(1, matrix_of(t_input, rows, width),
-             matrix_transpose(dense_weight(head, point->factors)), false, activations->t_pooled,
-             width);
-        if (head->has_trained_dense) {
+        gemm(1, matrix_of(t_input, rows, width), matrix_transpose(dense_weight(head, point)), false,
+             activations->t_pooled, width);
+        if (head->has_new_dense) {
             gemm(1, matrix_of(activations->inputs, rows, width),
-                 matrix_transpose(dense_weight(head, direction)), true, activations->t_pooled,
-                 width);
-            bias_add(direction + head->dense_bias_offset, rows, width, activations->t_pooled);
+                 matrix_transpose(matrix_of(direction + head->dense_weight.offset, width, width)),
+                 true, activations->t_pooled, width);
+            bias_add(direction + head->dense_bias.offset, rows, width, activations->t_pooled);
         }
         for (size_t i = 0; i < rows * width; ++i)
             activations->t_pooled[i] *= 1.0f - activations->pooled[i] * activations->pooled[i];
@@ -287,7 +284,7 @@ void head_backward_tangent(const struct task_head *head, const struct point *poi
                            const float *direction, const struct microbatch *microbatch,
                            struct head_activations *activations, float *t_d_x) {
     if (head->kind == HEAD_LANGUAGE_MODELING) {
-        lm_head_backward_tangent(head, microbatch, activations, t_d_x);
+        lm_head_backward_tangent(head, point, microbatch, activations, t_d_x);
         return;
     }
     const size_t rows = head_rows(head, microbatch), width = head->hidden_size;
@@ -316,10 +313,10 @@ void head_backward_tangent(const struct task_head *head, const struct point *poi
             t_d_features[i] * slope - 2.0f * p * activations->t_pooled[i] * d_features[i];
         d_features[i] *= slope; /* d_u */
     }
-    gemm(1, matrix_of(t_d_features, rows, width), dense_weight(head, point->factors), false, t_d_x,
-         width);
-    if (!head->has_trained_dense)
+    gemm(1, matrix_of(t_d_features, rows, width), dense_weight(head, point), false, t_d_x, width);
+    if (!head->has_new_dense)
         return;
-    gemm(1, matrix_of(d_features, rows, width), dense_weight(head, direction), true, t_d_x, width);
+    gemm(1, matrix_of(d_features, rows, width),
+         matrix_of(direction + head->dense_weight.offset, width, width), true, t_d_x, width);
     drop_rows(head, microbatch, HEAD_INPUT_PLACE, t_d_x);
 }

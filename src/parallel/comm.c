@@ -64,6 +64,17 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
     }
 }
 
+void comm_exchange(const struct comm *comm, int peer, const void *given, void *received,
+                   size_t size) {
+    const size_t piece = (size_t)1 << 30;
+    for (size_t done = 0; done < size; done += piece) {
+        const int now = comm_count(size - done < piece ? size - done : piece);
+        MPI_Sendrecv((const char *)given + done, now, MPI_BYTE, peer, TAG_EXCHANGE,
+                     (char *)received + done, now, MPI_BYTE, peer, TAG_EXCHANGE, comm->handle,
+                     MPI_STATUS_IGNORE);
+    }
+}
+
 /* Byte counts and displacements of a gather. */
 struct gather_layout {
     int *counts, *displacements;

@@ -49,10 +49,15 @@ bool factors_write(const struct comm *comm, const struct parameter_table *table,
         const bool is_mine = comm->mpi_rank == source;
         size_t count = table->count;
         comm_broadcast(comm, source, &count, sizeof count);
-        for (size_t i = 0; i < count; ++i)
+        for (size_t i = 0; i < count; ++i) {
+            int is_copy = is_mine && table->entries[i].is_copy;
+            comm_broadcast(comm, source, &is_copy, sizeof is_copy);
+            if (is_copy)
+                continue;
             write_one(comm, source,
                       is_mine ? message_of(&table->entries[i], values) : (struct message){0},
                       writer, group, problem);
+        }
     }
     return problem->exit_code == 0;
 }

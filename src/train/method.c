@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Fresh adapters at the chosen ranks. */
+/* Fresh adapters at the chosen ranks, or whatever else the stages train. */
 static bool train_adapters(const struct method_input *input, struct method_output *output,
                            struct problem *problem) {
     const bool is_fixed = input->retrain->scaling == SCALING_ALPHA_OVER_K;
@@ -21,11 +21,10 @@ static bool train_adapters(const struct method_input *input, struct method_outpu
     method_count_parameters(input, stage, output);
     float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
     parameter_table_initialize(&stage->factors, input->trainer->seed, PHASE_RETRAIN, factors);
-    const bool is_good =
-        (input->start == NULL || input->start(input->context, stage, factors, problem)) &&
-        retrain_run(input->trainer, input->retrain, NULL, stage, factors, &output->retrain,
-                    problem) &&
-        input->save(input->context, stage, factors, problem);
+    const bool is_good = input->start(input->context, stage, factors, problem) &&
+                         retrain_run(input->trainer, input->retrain, NULL, stage, factors,
+                                     &output->retrain, problem) &&
+                         input->save(input->context, stage, factors, problem);
     memory_free(factors);
     stage_destroy(&stage);
     return is_good;
@@ -36,6 +35,7 @@ static const struct method METHODS[] = {
     [METHOD_LORA] = {method_lora_ranks, train_adapters},
     [METHOD_RANDOM] = {method_random_ranks, train_adapters},
     [METHOD_ADALORA] = {NULL, method_adalora_train},
+    [METHOD_FULL] = {NULL, train_adapters}, /* no ranks: the stages train all weights */
 };
 
 const struct method *method_of(enum adapter_method method) {
@@ -61,7 +61,9 @@ void method_count_parameters(const struct method_input *input, const struct stag
     size_t own[2] = {0};
     for (size_t i = 0; i < stage->factors.count; ++i) {
         const struct parameter *entry = &stage->factors.entries[i];
-        own[strstr(entry->name, ".lora_") == NULL] += entry->rows * entry->columns;
+        const bool is_head = strncmp(entry->name, "classifier.", 11) == 0;
+        if (!entry->is_copy)
+            own[is_head] += entry->rows * entry->columns;
     }
     own[0] += stage->selection_size;
     size_t *all = memory_allocate(2 * (size_t)comm->size, sizeof *all, "counts");

@@ -186,6 +186,28 @@ static void backward_up(struct pipeline *pipeline, struct pass *pass, size_t mic
         vector_add(part.selection, pipeline->stage->selection_size, pass->gradient->selection);
 }
 
+/* A tied embedding has two gradients, each summed over the microbatches on its own; their sum goes
+ * to both places, so that the two copies stay equal, bit by bit on any number of stages. */
+static void combine_tied(const struct pipeline *pipeline, float *gradient) {
+    const struct stage *stage = pipeline->stage;
+    const size_t count = stage->tied_size, bytes = count * sizeof *gradient;
+    const struct comm *comm = &pipeline->comm;
+    const int last = comm->size - 1;
+    if (count == 0 || (comm->mpi_rank != 0 && comm->mpi_rank != last))
+        return;
+    const bool is_first = comm->mpi_rank == 0;
+    float *own = gradient + (is_first ? stage->tied_offset : stage->tied_copy_offset);
+    if (last == 0) {
+        float *copy = gradient + stage->tied_copy_offset;
+        vector_add(copy, count, own);
+        memcpy(copy, own, bytes);
+        return;
+    }
+    float *other = pipeline->part.factors; /* free between passes */
+    comm_exchange(comm, is_first ? last : 0, own, other, bytes);
+    vector_add(other, count, own);
+}
+
 double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
                          const struct batch *batch, bool keep, struct gradient *gradient) {
     FAULT_UNLESS(!keep || pipeline->kept_slots != NULL, "this pipeline keeps no tangents");
@@ -202,6 +224,7 @@ double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
         .up = backward_up,
     };
     run_pass(pipeline, &pass);
+    combine_tied(pipeline, gradient->factors);
     return share_loss(pipeline, pass.loss);
 }
 
@@ -258,7 +281,7 @@ double pipeline_norm(const struct pipeline *pipeline, const float *factors) {
         const struct parameter *entry = &table->entries[e];
         const float *values = factors + entry->offset;
         double sum = 0;
-        for (size_t i = 0; i < entry->rows * entry->columns; ++i)
+        for (size_t i = 0; !entry->is_copy && i < entry->rows * entry->columns; ++i)
             sum += (double)values[i] * values[i];
         squares[e] = sum;
     }

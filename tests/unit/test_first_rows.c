@@ -56,8 +56,8 @@ static struct linear linear_of(struct bench *bench, int projection) {
     const size_t out = projection == PROJECTION_INTERMEDIATE ? WIDE : HIDDEN;
     const size_t first = (size_t)projection * RANK * (HIDDEN + WIDE);
     return (struct linear){
-        .weight = own(bench, reference_values(in * out, 0.5, 20 + (unsigned)projection)),
-        .bias = own(bench, reference_values(out, 0.5, 40 + (unsigned)projection)),
+        .weight.frozen = own(bench, reference_values(in * out, 0.5, 20 + (unsigned)projection)),
+        .bias.frozen = own(bench, reference_values(out, 0.5, 40 + (unsigned)projection)),
         .input_size = in,
         .output_size = out,
         .output_stride = in,
