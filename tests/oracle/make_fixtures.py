@@ -20,6 +20,7 @@ import metrics_case
 import model_cases
 import optimizer_case
 import smoothing_case
+import whole_model_case
 from stored import compare_directories
 
 TOLERANCE = 1e-5
@@ -34,6 +35,8 @@ def writers():
     table["generate"] = generate_case.write_case
     table["label-smoothing"] = smoothing_case.write_case
     table["adalora"] = adalora_case.write_case
+    table["full"] = whole_model_case.write_full
+    table["adapter"] = whole_model_case.write_adapter
     return table
 
 
