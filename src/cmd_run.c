@@ -267,7 +267,8 @@ static bool conclude(struct run *run, struct problem *problem) {
         char *text = results_text(&results);
         write_output(run, "result.json", text, problem);
         memory_free(text);
-        results_print_rank_table(job, run->output.ranks);
+        if (job->config.adapter.method != METHOD_FULL)
+            results_print_rank_table(job, run->output.ranks);
         results_print_metrics(&results);
         if (job->config.output.prints_timers)
             results_print_timers(&results);

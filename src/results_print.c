@@ -103,9 +103,10 @@ static void print_evaluation(const struct job *job, const char *split,
 }
 
 static void print_budget(const struct job *job, const struct method_output *output) {
-    printf("\ntrainable parameters %zu (adapters %zu, task head %zu)\n",
-           output->adapter_parameters + output->head_parameters, output->adapter_parameters,
-           output->head_parameters);
+    printf("\ntrainable parameters %zu (%s %zu, task head %zu)\n",
+           output->adapter_parameters + output->head_parameters,
+           job->config.adapter.method == METHOD_FULL ? "model" : "adapters",
+           output->adapter_parameters, output->head_parameters);
     printf(
         "budget     %s: mean rank %.2f, %zu parameters at most in training, %.1f s, %zu tokens\n",
         config_method_name(job->config.adapter.method), results_mean_rank(job, output->ranks),

@@ -154,9 +154,9 @@ static void check_language_passes(struct setup *s, size_t number) {
 
 static void make_language_head(struct setup *s, const struct json *description) {
     s->head.kind = HEAD_LANGUAGE_MODELING;
-    s->head.words = fixture_tensor(&s->fixture, NULL, "weight");
-    s->head.final_norm.weight = fixture_tensor(&s->fixture, NULL, "norm.weight");
-    s->head.final_norm.bias = fixture_tensor(&s->fixture, NULL, "norm.bias");
+    s->head.words.frozen = fixture_tensor(&s->fixture, NULL, "weight");
+    s->head.final_norm.weight.frozen = fixture_tensor(&s->fixture, NULL, "norm.weight");
+    s->head.final_norm.bias.frozen = fixture_tensor(&s->fixture, NULL, "norm.bias");
     s->head.layer_norm_epsilon = (float)json_number(json_get(description, "epsilon"));
 }
 

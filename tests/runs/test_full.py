@@ -1,0 +1,133 @@
+"""Methods that train the model's own weights."""
+import json
+import struct
+
+import common
+from common import Job, assert_same, cases
+
+FULL = {"adapter.method": "full", "model.hidden_dropout": 0.1, "model.attention_dropout": 0.1,
+        "optimizer.lr": 3e-3}
+LANGUAGE = {"adapter.method": "full", "model.hidden_dropout": 0.1, "optimizer.lr": 3e-3}
+
+
+def language_job(keys=None):
+    """A tiny GPT-2 with a tied head; its pieces are those of the other tiny models."""
+    job = Job("cola", "gpt2-language", keys={"task.name": "e2e", "task.max_length": 32,
+                                             **(keys or {})})
+    for name, count, seed in (("train.txt", 24, 1), ("valid.txt", 8, 2)):
+        draw = common.random.Random(seed)
+        lines = (f"{' '.join(common.words(draw, 3))}||{' '.join(common.words(draw, 2))}\n"
+                 for _ in range(count))
+        (job.data / name).write_text("".join(lines))
+        (job.data / name.replace("txt", "tsv")).unlink(missing_ok=True)
+    (job.data / "dev.tsv").unlink()
+    return job
+
+
+def checkpoint(results):
+    """What was trained: name -> (shape, texts)."""
+    _, tensors = common.read_trace(results.folder / "checkpoint-final.h5")
+    return {name.removeprefix("/factors/"): (tensor.shape, tensor.texts)
+            for name, tensor in tensors.items()}
+
+
+def stored_shapes(model):
+    """Name -> shape of the pretrained tensors."""
+    with open(model / "model.safetensors", "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    return {name: tuple(entry["shape"]) for name, entry in header.items()
+            if name != "__metadata__"}
+
+
+def assert_same_on(job, rank_counts, keys):
+    """Losses, evaluations and all trained weights, to the last bit."""
+    alone = job.results(1, keys, output="alone")
+    weights = checkpoint(alone)
+    for num_ranks in rank_counts:
+        several = job.results(num_ranks, keys, output=f"on{num_ranks}")
+        assert_same(several, alone, f"{num_ranks} ranks")
+        assert checkpoint(several) == weights, f"{num_ranks} ranks: other weights"
+    return alone
+
+
+@cases(cola=("cola", (2, 3, 5)), ner=("ner", (2, 4)))
+def test_any_number_of_ranks(case):
+    task, rank_counts = case
+    assert_same_on(Job(task), rank_counts, FULL)
+
+
+def test_language_model_on_any_number_of_ranks():
+    """The tied embedding is in the first stage and in the last."""
+    results = assert_same_on(language_job(), (2, 3, 4), LANGUAGE)
+    names = checkpoint(results)
+    assert "transformer.wte.weight" in names and "lm_head.weight" not in names
+
+
+def test_empty_stages_at_both_ends():
+    job = Job("cola")
+    alone = job.results(1, FULL, output="alone")
+    for layout in ([0, 3], [3, 0], [0, 2, 1, 0]):
+        keys = {**FULL, "parallel.layout": layout, "parallel.stages": len(layout)}
+        several = job.results(len(layout), keys, output="layout")
+        assert_same(several, alone, f"layout {layout}")
+        assert checkpoint(several) == checkpoint(alone), f"layout {layout}: other weights"
+
+
+@cases(cola="cola", ner="ner")
+def test_all_weights_are_kept_by_their_names(task):
+    """And all of them have moved."""
+    job = Job(task)
+    results = job.results(2, FULL)
+    kept = checkpoint(results)
+    pretrained = {name if name.startswith("bert.") else f"bert.{name}".replace(
+        "gamma", "weight").replace("beta", "bias"): shape
+                  for name, shape in stored_shapes(job.model).items() if "position_ids" not in name}
+    heads = {"classifier.weight", "classifier.bias"}
+    assert set(kept) == set(pretrained) | heads
+    for name, shape in pretrained.items():
+        size = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        assert len(kept[name][1]) == size, name
+    count = sum(len(texts) for _, texts in kept.values())
+    assert results.result["trainable_parameters"] == count
+    assert results.result["budget"]["most_trainable_parameters"] == count
+    assert set(results.ranks.values()) == {0}
+    start = checkpoint(job.results(1, {**FULL, "retrain.steps": 1, "optimizer.lr": 1e-12},
+                                   output="start"))
+    still = [name for name in pretrained if kept[name][1] == start[name][1]]
+    assert not still, still
+
+
+def test_evaluate_repeats_the_result():
+    for job, keys in ((Job("cola"), FULL), (language_job(), LANGUAGE)):
+        results = job.results(2, keys)
+        for num_ranks in (1, 3):
+            outcome = common.start(["evaluate", results.folder], num_ranks)
+            assert outcome.code == 0, outcome
+            assert json.loads(outcome.out) == results.result["metrics"]
+
+
+def test_random_start_needs_no_weights():
+    for job, keys in ((Job("cola"), FULL), (language_job(), LANGUAGE)):
+        (job.model / "model.safetensors").unlink()
+        keys = {**keys, "model.init": "random"}
+        first = assert_same_on(job, (2,), keys)
+        other = job.results(1, {**keys, "run.seed": 2}, output="other")
+        assert checkpoint(other) != checkpoint(first)
+        outcome = common.start(["evaluate", first.folder], 2)
+        assert outcome.code == 0, outcome
+
+
+def test_learns():
+    """A rule that words alone tell, from a random start."""
+    keys = {**FULL, "model.init": "random", "retrain.steps": 60, "optimizer.lr": 0.01}
+    losses = Job("cola").results(1, keys).trace["/retrain/loss_train"].numbers
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5]), losses
+
+
+@cases(random_start=({"adapter.method": "lora", "model.init": "random"}, "model.init"),
+       ranks=({"adapter.method": "full", "adapter.ranks_from": "ranks.json"},
+              "adapter.ranks_from"))
+def test_contradictions(case):
+    keys, word = case
+    outcome = Job("cola").run(1, keys)
+    assert outcome.code == 2 and word in outcome.messages[0], outcome
