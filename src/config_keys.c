@@ -16,11 +16,8 @@ static const char *const TASK_KINDS[] = {
 static const char *const TASK_NAMES[] = {"cola", "sst2", "mrpc", "rte", "stsb", "qnli",
                                          "qqp",  "mnli", "wnli", "ner", "e2e",  "webnlg"};
 static const char *const METHODS[] = {
-    [METHOD_AUTOLORA] = "autolora",
-    [METHOD_LORA] = "lora",
-    [METHOD_RANDOM] = "random",
-    [METHOD_ADALORA] = "adalora",
-    [METHOD_FULL] = "full",
+    [METHOD_AUTOLORA] = "autolora", [METHOD_LORA] = "lora", [METHOD_RANDOM] = "random",
+    [METHOD_ADALORA] = "adalora",   [METHOD_FULL] = "full",
 };
 static const char *const INITS[] = {
     [INIT_PRETRAINED] = "pretrained",

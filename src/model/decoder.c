@@ -129,15 +129,18 @@ static size_t prompt_of(const struct decoder *decoder, size_t text) {
     return text / decoder->options.num_beams;
 }
 
-static void embed(const struct decoder *decoder, const struct decoder_rows *rows, float *x) {
+static void embed(const struct decoder *decoder, const struct point *point,
+                  const struct decoder_rows *rows, float *x) {
     const struct embedding *embedding = &decoder->stage->embedding;
     const size_t width = decoder->stage->options.architecture.hidden_size;
+    const float *words = base_values(embedding->words, point);
+    const float *places = base_values(embedding->positions, point);
     for (size_t r = 0; r < rows->count; ++r) {
         const size_t prompt = prompt_of(decoder, rows->texts[r]);
         const size_t position =
             decoder->prompt_offsets[prompt + 1] - decoder->prompt_offsets[prompt] + decoder->step;
-        const float *word = embedding->words + (size_t)rows->tokens[r] * width;
-        const float *place = embedding->positions + position * width;
+        const float *word = words + (size_t)rows->tokens[r] * width;
+        const float *place = places + position * width;
 #pragma omp simd
         for (size_t j = 0; j < width; ++j)
             x[r * width + j] = word[j] + place[j];
@@ -224,18 +227,19 @@ static void keep(const struct decoder *decoder, const struct decoder_rows *rows,
                new + r *width, width * sizeof *cache);
 }
 
-static void normalize(struct decoder *decoder, const struct block *block, enum block_half half,
-                      size_t rows, const float *x) {
-    layer_norm_forward(x, block->norms[half].weight, block->norms[half].bias,
-                       block->layer_norm_epsilon, rows, block->hidden_size, decoder->context,
-                       decoder->deviation, decoder->normalized);
+static void normalize(struct decoder *decoder, const struct block *block, const struct point *point,
+                      enum block_half half, size_t rows, const float *x) {
+    layer_norm_forward(x, base_values(block->norms[half].weight, point),
+                       base_values(block->norms[half].bias, point), block->layer_norm_epsilon, rows,
+                       block->hidden_size, decoder->context, decoder->deviation,
+                       decoder->normalized);
 }
 
 static void step_block(struct decoder *decoder, const struct block *block, struct cache *cache,
                        const struct point *point, const struct decoder_rows *rows, float *x) {
     const size_t count = rows->count, hidden = count * block->hidden_size;
     const float *n = decoder->normalized;
-    normalize(decoder, block, HALF_ATTENTION, count, x);
+    normalize(decoder, block, point, HALF_ATTENTION, count, x);
     project(decoder, block, point, PROJECTION_KEY, n, count, decoder->branch);
     keep(decoder, rows, decoder->branch, cache->key);
     project(decoder, block, point, PROJECTION_VALUE, n, count, decoder->branch);
@@ -246,7 +250,7 @@ static void step_block(struct decoder *decoder, const struct block *block, struc
             decoder->branch);
     vector_add(decoder->branch, hidden, x);
 
-    normalize(decoder, block, HALF_FEED_FORWARD, count, x);
+    normalize(decoder, block, point, HALF_FEED_FORWARD, count, x);
     project(decoder, block, point, PROJECTION_INTERMEDIATE, n, count, decoder->wide);
     activation_forward(block->activation, decoder->wide, count * block->intermediate_size,
                        decoder->wide);
@@ -259,7 +263,7 @@ void decoder_step(struct decoder *decoder, const struct point *point,
     const struct stage *stage = decoder->stage;
     update_lineage(decoder, rows);
     if (stage->options.has_embedding)
-        embed(decoder, rows, x);
+        embed(decoder, point, rows, x);
     for (size_t b = 0; b < stage->options.num_blocks; ++b)
         step_block(decoder, &stage->blocks[b], &decoder->caches[b], point, rows, x);
     ++decoder->step;

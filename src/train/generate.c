@@ -188,7 +188,7 @@ static void log_softmax(float *logits, size_t rows, size_t width) {
 }
 
 static void compute_log_probabilities(struct generation *g, size_t rows) {
-    lm_head_logits(&g->stage->task_head, g->x, rows, g->room, g->logits);
+    lm_head_logits(&g->stage->task_head, g->point, g->x, rows, g->room, g->logits);
     log_softmax(g->logits, rows, vocabulary_size(g));
 }
 
