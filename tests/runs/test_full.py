@@ -12,8 +12,8 @@ LANGUAGE = {"adapter.method": "full", "model.hidden_dropout": 0.1, "optimizer.lr
 
 def language_job(keys=None):
     """A tiny GPT-2 with a tied head; its pieces are those of the other tiny models."""
-    job = Job("cola", "gpt2-language", keys={"task.name": "e2e", "task.max_length": 32,
-                                             **(keys or {})})
+    job = Job("cola", "gpt2-language", keys={"task.name": "e2e", "task.max_length": 24, "task.max_new_tokens": 4,
+                                             "task.num_beams": 2, **(keys or {})})
     for name, count, seed in (("train.txt", 24, 1), ("valid.txt", 8, 2)):
         draw = common.random.Random(seed)
         lines = (f"{' '.join(common.words(draw, 3))}||{' '.join(common.words(draw, 2))}\n"

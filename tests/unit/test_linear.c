@@ -139,7 +139,8 @@ static void linear_case_open(struct linear_case *c, const struct packing *packin
         .bias = reference_values(out, 1, 21),
     };
     c->dropout = dropout_of(&c->packing, dropout);
-    c->linear = (struct linear){c->weight, c->bias, in, out, in, 1, .adapter = {.rank = rank}};
+    c->linear = (struct linear){{.frozen = c->weight},    {.frozen = c->bias}, in, out, in, 1,
+                                .adapter = {.rank = rank}};
     c->linear.adapter.scale = 0.75f;
     c->linear.adapter.a_offset = FACTOR_GAP;
     c->linear.adapter.b_offset = 2 * FACTOR_GAP + rank * in;
