@@ -62,7 +62,7 @@ static size_t list_tensors(const struct saved_run *run, const struct stage_weigh
     *list = memory_allocate(table->count + num_weights, sizeof **list, "tensors to export");
     for (size_t i = 0; i < table->count; ++i) {
         const struct parameter *entry = &table->entries[i];
-        if (!export_is_adapter(entry))
+        if (!export_is_adapter(entry) && !entry->is_copy)
             (*list)[count++] =
                 (struct merged){.entry = export_entry(entry->name, entry->rows, entry->columns),
                                 .trained = run->factors + entry->offset};

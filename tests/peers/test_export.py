@@ -155,6 +155,19 @@ def check_exports(case, name, **keys):
     return report(f"{name}, read back", same, again_examples) and good
 
 
+def check_full(case, name, **keys):
+    """All weights trained: there is a merged form only."""
+    run = case.run("run", adapter__method="full", **{"optimizer__lr": 1e-3, **keys})
+    examples = case.examples(run)
+    merged, loading = CLASSES[case.task].from_pretrained(case.export(run, "merged"), attn_implementation="eager",
+                                                         output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"], loading
+    base = case.base(num_labels=case.num_labels()).state_dict()
+    unmoved = [key for key, values in merged.state_dict().items() if torch.equal(values, base[key])]
+    assert all(key.endswith("position_ids") for key in unmoved), unmoved
+    return report(name, difference(examples, merged), examples)
+
+
 def check_adapter_of_peft(case, name):
     """PEFT's adapter with several ranks, alphas, rsLoRA and a task head."""
     good = True
@@ -198,6 +211,10 @@ def main():
                 case(name, arguments.model, "ner", every), name, retrain__scaling="alpha_over_k"),
             "RoBERTa classification": lambda name: check_exports(case(name, roberta, "cola"), name),
             "RoBERTa labelling": lambda name: check_exports(case(name, roberta, "ner"), name),
+            "BERT full": lambda name: check_full(case(name, arguments.model, "cola"), name),
+            "RoBERTa full": lambda name: check_full(case(name, roberta, "ner"), name),
+            "RoBERTa full from a random start": lambda name: check_full(case(name, roberta, "ner"), name,
+                                                                        model__init="random", optimizer__lr=0.02),
             "PEFT classification": lambda name: check_adapter_of_peft(case(name, arguments.model, "cola"), name),
             "PEFT labelling": lambda name: check_adapter_of_peft(case(name, roberta, "ner"), name),
         }

@@ -131,3 +131,24 @@ def test_contradictions(case):
     keys, word = case
     outcome = Job("cola").run(1, keys)
     assert outcome.code == 2 and word in outcome.messages[0], outcome
+
+
+def test_merged_export_is_the_trained_model():
+    """Trained on with a rate that changes nothing, it gives the loss that the run ended with."""
+    job = language_job()
+    results = job.results(2, LANGUAGE)
+    merged = job.folder / "merged"
+    outcome = common.start(["export", results.folder, "--format", "merged", "--out", merged])
+    assert outcome.code == 0, outcome
+    assert stored_shapes(merged).keys() == checkpoint(results).keys()
+    again = job.results(1, {**LANGUAGE, "model.path": str(merged), "optimizer.lr": 1e-30,
+                            "retrain.steps": 1}, output="again")
+    assert again.result["metrics"] == results.result["metrics"]
+
+
+def test_there_is_no_adapter_to_export():
+    job = Job("cola")
+    results = job.results(1, FULL)
+    outcome = common.start(["export", results.folder, "--format", "peft", "--out",
+                            job.folder / "adapter"])
+    assert outcome.code == 3 and outcome.messages, outcome
