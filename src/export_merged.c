@@ -53,6 +53,11 @@ static bool has_name(const struct merged *list, size_t count, const char *name) 
     return false;
 }
 
+/* A tensor that the pretrained model has too. */
+static struct safetensors_entry base_entry(const char *name, size_t rows, size_t columns) {
+    return (struct safetensors_entry){name, columns == 1 ? 1 : 2, {rows, columns}};
+}
+
 /* Trained tensors first: they take the place of frozen ones of their name. The parts of a fused
  * projection are listed once. */
 static size_t list_tensors(const struct saved_run *run, const struct stage_weight *weights,
@@ -63,16 +68,17 @@ static size_t list_tensors(const struct saved_run *run, const struct stage_weigh
     for (size_t i = 0; i < table->count; ++i) {
         const struct parameter *entry = &table->entries[i];
         if (!export_is_adapter(entry) && !entry->is_copy)
-            (*list)[count++] =
-                (struct merged){.entry = export_entry(entry->name, entry->rows, entry->columns),
-                                .trained = run->factors + entry->offset};
+            (*list)[count++] = (struct merged){
+                .entry = entry->is_pretrained
+                             ? base_entry(entry->name, entry->rows, entry->columns)
+                             : export_entry(entry->name, entry->rows, entry->columns),
+                .trained = run->factors + entry->offset};
     }
     for (size_t i = 0; i < num_weights; ++i)
         if (!has_name(*list, count, weights[i].name))
-            (*list)[count++] = (struct merged){.entry = {weights[i].name,
-                                                         weights[i].columns == 1 ? 1 : 2,
-                                                         {weights[i].rows, weights[i].columns}},
-                                               .frozen = &weights[i]};
+            (*list)[count++] = (struct merged){
+                .entry = base_entry(weights[i].name, weights[i].rows, weights[i].columns),
+                .frozen = &weights[i]};
     return count;
 }
 
