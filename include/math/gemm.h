@@ -8,9 +8,9 @@
 
 /* c = scale * a b + (accumulate ? c : 0), with a [m, k], b [k, n], and c [m, n] row-major with rows
  * `c_stride` elements apart. With accumulate false, c need not be initialised. Uses the threads
- * that gemm_set_threads allowed. The result depends on shapes, strides and, for narrow products (n
- * = 3, 5, 7, 9, ...), in its last bits on the number of threads, for which BLIS picks other kernels
- * at the edges. */
+ * that gemm_set_threads allowed. The result depends on shapes and strides; where a dimension is at
+ * most 16, as in the products with low-rank factors, it is the same for any number of threads, and
+ * elsewhere BLIS may pick other kernels at the edges of a thread's share. */
 void gemm(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
           size_t c_stride);
 

@@ -23,16 +23,54 @@ static void product(float scale, struct matrix a, struct matrix b, bool accumula
                  (inc_t)b.column_stride, &beta, c, (inc_t)c_stride, 1, NULL, runtime);
 }
 
-void gemm(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
-          size_t c_stride) {
-    product(scale, a, b, accumulate, c, c_stride, NULL);
-}
-
 void gemm_serial(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
                  size_t c_stride) {
     rntm_t runtime = BLIS_RNTM_INITIALIZER;
     bli_rntm_set_num_threads(1, &runtime);
     product(scale, a, b, accumulate, c, c_stride, &runtime);
+}
+
+/* A dimension this small makes a product narrow: BLIS's kernels for these sum up in an order that
+ * depends on how the threads share the rows. */
+enum { NARROW = 16, PIECE = 96 };
+
+static bool is_narrow(struct matrix a, struct matrix b) {
+    return a.rows <= NARROW || a.columns <= NARROW || b.columns <= NARROW;
+}
+
+static size_t larger(size_t left, size_t right) {
+    return left > right ? left : right;
+}
+
+/* Piece by piece along the longer side of c. */
+static void gemm_in_pieces(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
+                           size_t c_stride) {
+    const bool is_tall = a.rows >= b.columns;
+    const size_t length = larger(a.rows, b.columns), count = (length + PIECE - 1) / PIECE;
+    const int wanted = (int)bli_thread_get_num_threads(); /* -1: nobody said */
+    const int threads = wanted > 1 ? wanted : 1;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && count > 1)
+    for (size_t i = 0; i < count; ++i) {
+        const size_t first = i * PIECE, size = length - first < PIECE ? length - first : PIECE;
+        struct matrix part_a = a, part_b = b;
+        if (is_tall) {
+            part_a.rows = size;
+            part_a.data += first * a.row_stride;
+        } else {
+            part_b.columns = size;
+            part_b.data += first * b.column_stride;
+        }
+        gemm_serial(scale, part_a, part_b, accumulate, c + first * (is_tall ? c_stride : 1),
+                    c_stride);
+    }
+}
+
+void gemm(float scale, struct matrix a, struct matrix b, bool accumulate, float *c,
+          size_t c_stride) {
+    if (is_narrow(a, b))
+        gemm_in_pieces(scale, a, b, accumulate, c, c_stride);
+    else
+        product(scale, a, b, accumulate, c, c_stride, NULL);
 }
 
 void gemm_set_threads(int num_threads) {

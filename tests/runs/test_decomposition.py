@@ -94,7 +94,7 @@ def test_default_layouts_place_every_block():
 
 
 def test_thread_counts():
-    job = Job("cola", keys=DROPOUT)
+    job = Job("cola", keys={**DROPOUT, "adapter.rank": 5})
     alone = job.results(1, {"parallel.threads": 1}, output="one")
     two = job.results(1, {"parallel.threads": 2}, output="two")
     if two.result["provenance"]["threads_per_rank"] != 2:

@@ -45,7 +45,6 @@ struct subject {
     size_t num_second; /* inputs, from the first, for which the backward pass has a tangent */
     size_t still_begin, still_end; /* inputs that no tangent moves */
     size_t stride;                 /* only every so many-th derivative is compared */
-    bool uses_gemm;                /* threads may change the rounding */
     void (*run)(const void *context, const struct given *given, const struct outcome *outcome);
 };
 
@@ -122,26 +121,18 @@ static inline void check_derivatives(const struct subject *subject) {
     outcome_free(&outcome);
 }
 
-static inline void compare_part(const struct subject *subject, const float *values,
-                                const float *expected, size_t count, const char *what) {
-    if (subject->uses_gemm)
-        assert_same_but_for_rounding(values, expected, count, subject->name, what);
-    else
-        assert_same_bits(values, expected, count, subject->name, what);
-}
-
 static inline void compare_outcomes(const struct subject *subject, const struct outcome *outcome,
                                     const struct outcome *expected, const char *what) {
     const size_t inputs = subject->reference.num_inputs, outputs = subject->reference.num_outputs;
     char pass[64];
     snprintf(pass, sizeof pass, "%s, forward", what);
-    compare_part(subject, outcome->y, expected->y, outputs, pass);
+    assert_same_bits(outcome->y, expected->y, outputs, subject->name, pass);
     snprintf(pass, sizeof pass, "%s, backward", what);
-    compare_part(subject, outcome->d_x, expected->d_x, inputs, pass);
+    assert_same_bits(outcome->d_x, expected->d_x, inputs, subject->name, pass);
     snprintf(pass, sizeof pass, "%s, tangent", what);
-    compare_part(subject, outcome->t_y, expected->t_y, outputs, pass);
+    assert_same_bits(outcome->t_y, expected->t_y, outputs, subject->name, pass);
     snprintf(pass, sizeof pass, "%s, backward tangent", what);
-    compare_part(subject, outcome->t_d_x, expected->t_d_x, subject->num_second, pass);
+    assert_same_bits(outcome->t_d_x, expected->t_d_x, subject->num_second, subject->name, pass);
 }
 
 static inline void check_threads(const struct subject *subject) {

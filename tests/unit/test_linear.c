@@ -167,7 +167,6 @@ static struct subject linear_subject(const struct linear_case *c, size_t stride)
         .still_begin = first,
         .still_end = first + q,
         .stride = stride,
-        .uses_gemm = true,
         .run = linear_run,
     };
 }
