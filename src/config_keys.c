@@ -251,7 +251,7 @@ static const struct config_key KEYS[] = {
 
     INTEGER("parallel.stages", parallel.stages, DEFAULT("0"), FROM_TO(0, 65536),
             HELP("pipeline stages; 0: one a MPI rank")),
-    INTEGER("parallel.microbatch_tokens", parallel.microbatch_tokens, DEFAULT("512"), FROM_TO(16, 1048576),
+    INTEGER("parallel.microbatch_tokens", parallel.microbatch_tokens, DEFAULT("128"), FROM_TO(16, 1048576),
             HELP("tokens of a microbatch on average: a batch is packed into the fewest that keep to this")),
     INTEGERS("parallel.layout", parallel.layout, parallel.num_layout, DEFAULT("[]"), FROM_TO(0, 65536),
              HELP("blocks of each stage, from the first to the last; []: balanced by cost")),
