@@ -91,6 +91,14 @@ compare_with_data "scores" "$peer" tests/peers/compare_metrics.py --driver "$too
 compare_with_data "contexts and completions" "$peer" tests/peers/compare_lm.py --driver "$tools/dump_dataset" \
     --tokenizer "$data/tokenizers/gpt2" --lines "$data"/nlg/e2e/{train,valid,test}.txt \
     --webnlg "$data/nlg/webnlg_sample/dev.json"
+if command -v java > /dev/null; then # the public scorers' tokenizer
+    compare "text scores' reference data" "$peer" tests/oracle/nlg_scores.py --check tests/fixtures/nlg_scores
+    compare_with_data "text scores" "$peer" tests/peers/compare_nlg_scores.py --tool "$tools/score_text" \
+        --data "$data/nlg"
+else
+    skipped=$((skipped + 2))
+    echo "skip  text scores and their reference data: java is not there"
+fi
 compare_with_data "logits, CoLA" logits inputs/cola.json "task.data_dir=$data/glue/CoLA" task.limit_dev=200
 compare_with_data "logits, NCBI-disease" logits inputs/ncbi-disease.json "task.data_dir=$data/ner/NCBI-disease-IOB" \
     task.limit_dev=100
