@@ -114,7 +114,7 @@ def test_keys_page():
 
 def test_input_files():
     """Their keys are good; what is missing is the model."""
-    paths = sorted((ROOT / "inputs").glob("*.json"))
+    paths = sorted([*(ROOT / "inputs").glob("*.json"), *(ROOT / "inputs" / "paper").glob("*.json")])
     assert len(paths) > 10
     for path in paths:
         folder = common.new_folder()
