@@ -46,10 +46,14 @@ struct parallel_options {
 };
 
 struct output_options {
-    size_t trace_every;    /* iterations a row */
-    double report_seconds; /* least time between two progress lines on the terminal */
-    double flush_seconds;  /* the trace is flushed at least this often */
-    bool prints_timers;    /* key "timers" */
+    size_t trace_every;        /* iterations a row */
+    double report_seconds;     /* least time between two progress lines on the terminal */
+    double flush_seconds;      /* the trace is flushed at least this often */
+    size_t checkpoint_every;   /* iterations; 0: not by their number */
+    double checkpoint_seconds; /* 0: not by time */
+    bool prints_timers;        /* key "timers" */
+    size_t keep;               /* checkpoints */
+    double wall_time;          /* seconds; 0: no limit */
 };
 
 struct config {
@@ -74,6 +78,10 @@ void config_free(struct config *config);
 
 /* The effective input as JSON text, defaults included; can be fed back. Free with memory_free. */
 char *config_print(const struct config *config);
+
+/* The keys in which an input differs from that of an earlier run, as far as they decide its
+ * results, one a line with both values; NULL if there are none. Free with memory_free. */
+char *config_differences(const struct config *config, const struct config *earlier);
 
 /* The word for a value of adapter.method. */
 const char *config_method_name(int method);

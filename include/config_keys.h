@@ -33,6 +33,7 @@ struct config_key {
     bool allows_minus_one;
     const char *const *choices;
     size_t num_choices;
+    bool is_free; /* does not decide results: a resumed run may change it */
     const char *help;
 };
 

@@ -25,7 +25,8 @@ struct job {
     enum job_purpose purpose;
     struct comm comm;
     struct config config;
-    char *input_text; /* effective input, JSON */
+    bool is_resuming, is_finished; /* finished: by an earlier attempt; nothing else is read then */
+    char *input_text;              /* effective input, JSON */
     char *output_dir;
     struct architecture architecture;
     const struct glue_task *glue; /* NULL: the task is none of GLUE's */
@@ -47,10 +48,14 @@ struct job {
 };
 
 /* Reads the input file and all it names, and makes the output directory ready: it can be written,
- * and holds no result of an earlier run. False and a problem, the same on every rank. Collective.
- * Call job_close in any case. */
+ * and holds no result of an earlier run; with is_resuming, is_finished tells of one. False and a
+ * problem, the same on every rank. Collective. Call job_close in any case. */
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
-              size_t num_overrides, struct problem *problem);
+              size_t num_overrides, bool is_resuming, struct problem *problem);
+/* False and EXIT_USAGE, listing the keys, if the input of an earlier attempt, `text`, which
+ * `source` has, decides on other results than this job's. Not collective. */
+bool job_check_input(const struct job *job, const char *text, const char *source,
+                     struct problem *problem);
 /* The same for the input of a finished run, of which nothing is changed: any number of ranks, data
  * as `purpose` says. Takes `labels` over and leaves the set empty. */
 bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,

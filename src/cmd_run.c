@@ -1,4 +1,6 @@
-/* autolora run INPUT.json [--set key.path=value]...: search -> ranks -> retrain -> evaluate. */
+/* autolora run INPUT.json [--set key.path=value]... [--resume]: search -> ranks -> retrain ->
+ * evaluate. */
+#include "base/interrupt.h"
 #include "base/memory.h"
 #include "base/timer.h"
 #include "commands.h"
@@ -10,15 +12,20 @@
 #include "peft_adapter.h"
 #include "results.h"
 #include "saved_run.h"
+#include "train/checkpoints.h"
 #include "train/method.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct arguments {
     const char *input;
     const char **overrides;
     size_t num_overrides;
+    bool is_resuming;
 };
 
 static bool read_arguments(int argc, char **argv, struct arguments *arguments,
@@ -29,6 +36,8 @@ static bool read_arguments(int argc, char **argv, struct arguments *arguments,
             arguments->overrides[arguments->num_overrides++] = argv[++i];
         else if (strncmp(argv[i], "--set=", 6) == 0)
             arguments->overrides[arguments->num_overrides++] = argv[i] + 6;
+        else if (strcmp(argv[i], "--resume") == 0)
+            arguments->is_resuming = true;
         else if (argv[i][0] == '-')
             return problem_set(problem, EXIT_USAGE, "run: unknown or incomplete option %s",
                                argv[i]);
@@ -39,8 +48,9 @@ static bool read_arguments(int argc, char **argv, struct arguments *arguments,
             arguments->input = argv[i];
     }
     if (arguments->input == NULL)
-        return problem_set(problem, EXIT_USAGE,
-                           "run: no input file (autolora run INPUT.json [--set key=value]...)");
+        return problem_set(
+            problem, EXIT_USAGE,
+            "run: no input file (autolora run INPUT.json [--set key=value]... [--resume])");
     return true;
 }
 
@@ -48,13 +58,14 @@ static bool read_arguments(int argc, char **argv, struct arguments *arguments,
 struct run {
     struct job job;
     struct trainer trainer;
-    double start;
+    double start; /* were there no earlier attempts */
     const struct method *method;
     struct method_input input;
     struct method_output output;
     struct timer_tree *timers;
     struct peft_adapter *from; /* adapter.from, or NULL */
     float *scales;             /* [num_modules] from there */
+    bool has_ranks;            /* of an earlier attempt */
 };
 
 static bool is_first(const struct run *run) {
@@ -82,9 +93,61 @@ static size_t traced_components(const struct run *run) {
     return searches(run) ? run->job.config.adapter.rank : 0;
 }
 
+/* Seconds until a Slurm job ends; INFINITY where that is not known. */
+static double seconds_of_job(void) {
+    const char *text = getenv("SLURM_JOB_END_TIME");
+    const long long end = text != NULL ? strtoll(text, NULL, 10) : 0;
+    return end > 0 ? (double)(end - (long long)time(NULL)) : (double)INFINITY;
+}
+
+/* Opens the checkpoint to go on from, where one is wanted and there. */
+static bool open_checkpoints(struct run *run, struct problem *problem) {
+    const struct job *job = &run->job;
+    const struct output_options *output = &job->config.output;
+    struct json *provenance = results_provenance(job);
+    char *text = json_print(provenance, false);
+    const struct checkpoints_options options = {
+        .directory = job->output_dir,
+        .input_text = job->input_text,
+        .provenance = text,
+        .every = output->checkpoint_every,
+        .every_seconds = output->checkpoint_seconds,
+        .keep = output->keep,
+        .end =
+            output->wall_time > 0 ? run->start + output->wall_time : MPI_Wtime() + seconds_of_job(),
+    };
+    run->trainer.checkpoints = checkpoints_create(&job->comm, &options);
+    memory_free(text);
+    json_destroy(&provenance);
+    return !job->is_resuming || checkpoints_open_newest(run->trainer.checkpoints, problem);
+}
+
+/* NULL: the run starts from the beginning. */
+static const struct checkpoints_place *place_of(const struct run *run) {
+    const struct checkpoints *checkpoints = run->trainer.checkpoints;
+    return checkpoints_opened(checkpoints) != NULL ? checkpoints_place(checkpoints) : NULL;
+}
+
+/* Is the checkpoint one of this input? */
+static bool check_checkpoint(struct run *run, struct problem *problem) {
+    const struct checkpoints_place *place = place_of(run);
+    if (place == NULL)
+        return true;
+    char *text = checkpoint_text(checkpoints_opened(run->trainer.checkpoints), "input", problem);
+    if (text != NULL)
+        job_check_input(&run->job, text, place->path, problem);
+    memory_free(text);
+    if (!comm_agree(&run->job.comm, problem))
+        return false;
+    run->start -= place->seconds;
+    if (is_first(run))
+        printf("resumed    from %s\n", place->path);
+    return true;
+}
+
 static void open_trace(struct run *run, struct problem *problem) {
     struct json *provenance = results_provenance(&run->job);
-    char *text = json_print(provenance, false);
+    char *text = json_print(provenance, false), *warning = NULL;
     char *path = file_join(run->job.output_dir, "trace.h5");
     const struct trace_options options = {
         .path = path,
@@ -96,24 +159,38 @@ static void open_trace(struct run *run, struct problem *problem) {
         .provenance = text,
         .flush_seconds = run->job.config.output.flush_seconds,
     };
-    run->trainer.trace = trace_create(&options, problem);
+    const struct checkpoints_place *place = place_of(run);
+    run->trainer.trace = place == NULL
+                             ? trace_create(&options, problem)
+                             : trace_continue(&options, place->trace_rows, &warning, problem);
+    if (warning != NULL)
+        printf("warning: %s\n", warning);
+    memory_free(warning);
     memory_free(path);
     memory_free(text);
     json_destroy(&provenance);
 }
 
+static void open_files(struct run *run, struct problem *problem) {
+    const struct checkpoints_place *place = place_of(run);
+    if (place == NULL)
+        checkpoints_remove_all(run->trainer.checkpoints);
+    file_remove(run->job.output_dir, "ranks.json", problem);
+    file_remove(run->job.output_dir, "stop", problem);
+    write_output(run, "input.json", run->job.input_text, problem);
+    char *path = file_join(run->job.output_dir, "progress.jsonl");
+    if (problem->exit_code == 0)
+        run->trainer.progress =
+            progress_create(path, run->job.config.output.report_seconds, place != NULL,
+                            place != NULL ? place->seconds : 0, problem);
+    memory_free(path);
+    if (problem->exit_code == 0)
+        open_trace(run, problem);
+}
+
 static bool open_outputs(struct run *run, struct problem *problem) {
-    if (is_first(run)) {
-        file_remove(run->job.output_dir, "ranks.json", problem);
-        write_output(run, "input.json", run->job.input_text, problem);
-        char *path = file_join(run->job.output_dir, "progress.jsonl");
-        if (problem->exit_code == 0)
-            run->trainer.progress =
-                progress_create(path, run->job.config.output.report_seconds, problem);
-        memory_free(path);
-        if (problem->exit_code == 0)
-            open_trace(run, problem);
-    }
+    if (is_first(run))
+        open_files(run, problem);
     return comm_agree(&run->job.comm, problem);
 }
 
@@ -122,6 +199,7 @@ static bool close_outputs(struct run *run, struct problem *problem) {
     if (run->trainer.trace != NULL)
         trace_close(&run->trainer.trace, problem);
     progress_destroy(&run->trainer.progress);
+    checkpoints_destroy(&run->trainer.checkpoints);
     return comm_agree(&run->job.comm, problem);
 }
 
@@ -171,10 +249,28 @@ static void prepare_method(struct run *run) {
     run->output.ranks = memory_allocate(job->num_modules, sizeof(size_t), "ranks");
 }
 
+/* Does the run go on behind the choice of the ranks? */
+static bool has_ranks(const struct run *run) {
+    const struct checkpoints_place *place = place_of(run);
+    return place != NULL && place->phase == PHASE_RETRAIN;
+}
+
+/* The choice that an earlier attempt made. */
+static bool read_chosen_ranks(struct run *run, struct problem *problem) {
+    char *text = checkpoint_text(checkpoints_opened(run->trainer.checkpoints), "output", problem);
+    if (text != NULL)
+        method_output_read(&run->output, run->job.num_modules, text, problem);
+    memory_free(text);
+    return comm_agree(&run->job.comm, problem);
+}
+
 /* Before the old results are removed: a ranks.json of this very directory may be given. */
 static bool read_given_ranks(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
     const char *path = job->config.adapter.ranks_from;
+    run->has_ranks = has_ranks(run);
+    if (run->has_ranks)
+        return read_chosen_ranks(run, problem);
     if (*path == '\0')
         return true;
     if (is_first(run))
@@ -198,7 +294,7 @@ static bool read_given_adapter(struct run *run, struct problem *problem) {
     run->from = peft_adapter_open(job, options->from, problem);
     if (!comm_agree(&job->comm, problem))
         return false;
-    if (*options->ranks_from == '\0')
+    if (*options->ranks_from == '\0' && !run->has_ranks)
         peft_adapter_ranks(run->from, run->output.ranks);
     run->scales = memory_allocate(job->num_modules, sizeof *run->scales, "scales");
     peft_adapter_scales(run->from, run->output.ranks, run->scales);
@@ -216,7 +312,7 @@ static bool write_ranks(const struct run *run, struct problem *problem) {
 }
 
 static bool chooses_ranks(const struct run *run) {
-    return run->method->choose_ranks != NULL && run->from == NULL &&
+    return run->method->choose_ranks != NULL && run->from == NULL && !run->has_ranks &&
            *run->job.config.adapter.ranks_from == '\0';
 }
 
@@ -240,6 +336,9 @@ static bool train_adapters(struct run *run, struct problem *problem) {
 static bool train(struct run *run, struct problem *problem) {
     if (!choose_ranks(run, problem))
         return false;
+    char *text = method_output_text(&run->output, run->job.num_modules);
+    checkpoints_set_output(run->trainer.checkpoints, text, run->output.search.num_steps);
+    memory_free(text);
     if (is_first(run) && run->output.warning != NULL)
         printf("warning: %s\n", run->output.warning);
     const bool is_known = run->method->choose_ranks != NULL;
@@ -286,16 +385,22 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
                     struct problem *problem) {
     timer_start(run->timers, "setup");
     const bool is_open = job_open(&run->job, world, arguments->input, arguments->overrides,
-                                  arguments->num_overrides, problem);
+                                  arguments->num_overrides, arguments->is_resuming, problem);
     timer_stop(run->timers);
     if (!is_open)
         return;
+    if (run->job.is_finished) {
+        if (is_first(run))
+            printf("%s: the run is finished, nothing is left to do\n", run->job.output_dir);
+        return;
+    }
     if (is_first(run))
         results_print_header(&run->job);
     run->trainer = job_trainer(&run->job);
     run->trainer.timers = run->timers;
     prepare_method(run);
-    const bool is_good = read_given_ranks(run, problem) && read_given_adapter(run, problem) &&
+    const bool is_good = open_checkpoints(run, problem) && check_checkpoint(run, problem) &&
+                         read_given_ranks(run, problem) && read_given_adapter(run, problem) &&
                          open_outputs(run, problem) && train(run, problem);
     struct problem closing = {0};
     const bool is_closed = close_outputs(run, &closing);
@@ -311,6 +416,7 @@ int cmd_run(MPI_Comm world, int argc, char **argv) {
     struct problem problem = {0};
     int mpi_rank;
     MPI_Comm_rank(world, &mpi_rank);
+    interrupt_catch();
     if (read_arguments(argc, argv, &arguments, &problem))
         run_all(&run, world, &arguments, &problem);
     peft_adapter_close(&run.from);

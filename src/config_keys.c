@@ -79,6 +79,7 @@ static const char *const SCHEDULES[] = {
 #define HELP(text) .help = (text)
 #define ONE_OF(names) .choices = (names), .num_choices = sizeof(names) / sizeof *(names)
 #define NOT_EMPTY .minimum = 1
+#define FREE .is_free = true
 #define FROM_TO(least, most) .minimum = (least), .maximum = (most)
 #define AT_LEAST(least) .minimum = (least), .maximum = INFINITY
 #define ABOVE_ZERO .maximum = INFINITY, .is_above_minimum = true
@@ -87,11 +88,11 @@ static const char *const SCHEDULES[] = {
 
 /* clang-format off */
 static const struct config_key KEYS[] = {
-    STRING("run.name", run.name, DEFAULT("\"run\""), NOT_EMPTY,
+    STRING("run.name", run.name, DEFAULT("\"run\""), NOT_EMPTY, FREE,
            HELP("name of the run, in reports and in the default of run.output_dir")),
     INTEGER("run.seed", run.seed, DEFAULT("1"), AT_LEAST(0),
             HELP("seed of every random number: initial factors, order of examples, validation split, dropout")),
-    STRING("run.output_dir", run.output_dir, DEFAULT("\"\""),
+    STRING("run.output_dir", run.output_dir, DEFAULT("\"\""), FREE,
            HELP("directory of the results; \"\": outputs/ and run.name")),
 
     STRING("model.path", model.path, NOT_EMPTY,
@@ -249,24 +250,34 @@ static const struct config_key KEYS[] = {
     INTEGER("optimizer.batch_size", optimizer.batch_size, DEFAULT("32"), FROM_TO(1, 1048576),
             HELP("sequences of one update")),
 
-    INTEGER("parallel.stages", parallel.stages, DEFAULT("0"), FROM_TO(0, 65536),
+    INTEGER("parallel.stages", parallel.stages, DEFAULT("0"), FROM_TO(0, 65536), FREE,
             HELP("pipeline stages; 0: one a MPI rank")),
     INTEGER("parallel.microbatch_tokens", parallel.microbatch_tokens, DEFAULT("128"), FROM_TO(16, 1048576),
             HELP("tokens of a microbatch on average: a batch is packed into the fewest that keep to this")),
-    INTEGERS("parallel.layout", parallel.layout, parallel.num_layout, DEFAULT("[]"), FROM_TO(0, 65536),
+    INTEGERS("parallel.layout", parallel.layout, parallel.num_layout, DEFAULT("[]"), FROM_TO(0, 65536), FREE,
              HELP("blocks of each stage, from the first to the last; []: balanced by cost")),
-    INTEGER("parallel.threads", parallel.threads, DEFAULT("0"), FROM_TO(0, 4096),
+    INTEGER("parallel.threads", parallel.threads, DEFAULT("0"), FROM_TO(0, 4096), FREE,
             HELP("OpenMP threads of a rank, at most the cores it may use; "
                  "0: OMP_NUM_THREADS, or else its share of these cores")),
 
-    INTEGER("output.trace_every", output.trace_every, DEFAULT("1"), AT_LEAST(1),
+    INTEGER("output.trace_every", output.trace_every, DEFAULT("1"), AT_LEAST(1), FREE,
             HELP("iterations from one row of trace.h5 to the next")),
-    NUMBER("output.report_seconds", output.report_seconds, DEFAULT("5"), AT_LEAST(0),
+    NUMBER("output.report_seconds", output.report_seconds, DEFAULT("5"), AT_LEAST(0), FREE,
            HELP("least time between two progress lines on the terminal, in seconds")),
-    NUMBER("output.flush_seconds", output.flush_seconds, DEFAULT("5"), AT_LEAST(0),
+    NUMBER("output.flush_seconds", output.flush_seconds, DEFAULT("5"), AT_LEAST(0), FREE,
            HELP("longest time that a row of the trace stays in memory, in seconds")),
-    BOOLEAN("output.timers", output.prints_timers, DEFAULT("false"),
+    BOOLEAN("output.timers", output.prints_timers, DEFAULT("false"), FREE,
             HELP("print the seconds of every phase at the end; result.json has them in any case")),
+    INTEGER("output.checkpoint_every", output.checkpoint_every, DEFAULT("0"), AT_LEAST(0), FREE,
+            HELP("iterations from one checkpoint to the next; 0: not by their number. "
+                 "One is always written when a signal, a file `stop` or the end of the time stops the run")),
+    NUMBER("output.checkpoint_seconds", output.checkpoint_seconds, DEFAULT("600"), AT_LEAST(0), FREE,
+           HELP("time from one checkpoint to the next, in seconds; 0: not by time")),
+    INTEGER("output.keep", output.keep, DEFAULT("2"), FROM_TO(1, 1000000), FREE,
+            HELP("newest checkpoints that are kept")),
+    NUMBER("output.wall_time", output.wall_time, DEFAULT("0"), AT_LEAST(0), FREE,
+           HELP("time of the whole program, in seconds: it stops with a checkpoint shortly before; "
+                "0: the end of the Slurm job, where that is known (SLURM_JOB_END_TIME), else none")),
 };
 /* clang-format on */
 

@@ -73,6 +73,38 @@ static void print_value(const struct config_key *key, const struct config *confi
     }
 }
 
+static char *value_text(const struct config_key *key, const struct config *config) {
+    char *printed = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&printed, &size);
+    FAULT_UNLESS(stream != NULL, "no memory stream");
+    print_value(key, config, stream);
+    FAULT_UNLESS(fclose(stream) == 0, "the memory stream failed");
+    char *text = memory_copy_string(printed);
+    free(printed);
+    return text;
+}
+
+char *config_differences(const struct config *config, const struct config *earlier) {
+    char *list = NULL;
+    size_t count;
+    const struct config_key *keys = config_keys(&count);
+    for (size_t i = 0; i < count; ++i) {
+        if (keys[i].is_free)
+            continue;
+        char *now = value_text(&keys[i], config), *then = value_text(&keys[i], earlier);
+        if (strcmp(now, then) != 0) {
+            char *longer = memory_format("%s%s%s: %s, was %s", list != NULL ? list : "",
+                                         list != NULL ? "\n" : "", keys[i].path, now, then);
+            memory_free(list);
+            list = longer;
+        }
+        memory_free(now);
+        memory_free(then);
+    }
+    return list;
+}
+
 static bool starts_section(const struct config_key *keys, size_t index) {
     const size_t length = config_key_section_length(&keys[index]);
     return index == 0 || strncmp(keys[index - 1].path, keys[index].path, length + 1) != 0;

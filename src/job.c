@@ -353,11 +353,42 @@ static bool prepare_texts(struct job *job, struct problem *problem) {
            generate_check(&job->architecture, &beam, &job->test_references, problem);
 }
 
+bool job_check_input(const struct job *job, const char *text, const char *source,
+                     struct problem *problem) {
+    struct config earlier;
+    bool is_good = config_parse(&earlier, text, strlen(text), source, NULL, 0, problem);
+    char *differences = is_good ? config_differences(&job->config, &earlier) : NULL;
+    if (differences != NULL)
+        is_good = problem_set(problem, EXIT_USAGE,
+                              "%s: is of another input; start without --resume, or set back\n%s",
+                              source, differences);
+    memory_free(differences);
+    config_free(&earlier);
+    return is_good;
+}
+
+/* Is there a whole result, and is it one of this input? */
+static void find_result(struct job *job, struct problem *problem) {
+    char *result = file_join(job->output_dir, "result.json");
+    char *input = file_join(job->output_dir, "input.json");
+    size_t size = 0;
+    char *text = file_exists(result) ? file_read(input, &size, problem) : NULL;
+    job->is_finished = text != NULL && job_check_input(job, text, input, problem);
+    memory_free(text);
+    memory_free(result);
+    memory_free(input);
+}
+
 /* What an earlier run left as its result goes first: no file of two runs' parts. */
-static void prepare_output(const struct job *job, struct problem *problem) {
-    if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem) &&
-        file_remove(job->output_dir, "result.json", problem))
-        file_remove(job->output_dir, "checkpoint-final.h5", problem);
+static void prepare_output(struct job *job, struct problem *problem) {
+    if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem)) {
+        if (job->is_resuming)
+            find_result(job, problem);
+        if (!job->is_finished && problem->exit_code == 0 &&
+            file_remove(job->output_dir, "result.json", problem))
+            file_remove(job->output_dir, "checkpoint-final.h5", problem);
+    }
+    comm_broadcast(&job->comm, 0, &job->is_finished, sizeof job->is_finished);
 }
 
 /* Behind read_input. */
@@ -365,7 +396,11 @@ static bool open_all(struct job *job, struct problem *problem) {
     choose_threads(job);
     if (job->purpose == JOB_TRAIN)
         prepare_output(job, problem);
-    if (!comm_agree(&job->comm, problem) || !share_data(job, problem))
+    if (!comm_agree(&job->comm, problem))
+        return false;
+    if (job->is_finished)
+        return true;
+    if (!share_data(job, problem))
         return false;
     place_stages(job, problem);
     if (problem->exit_code == 0)
@@ -379,8 +414,8 @@ static bool open_all(struct job *job, struct problem *problem) {
 }
 
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
-              size_t num_overrides, struct problem *problem) {
-    *job = (struct job){.purpose = JOB_TRAIN, .comm = comm_of(world)};
+              size_t num_overrides, bool is_resuming, struct problem *problem) {
+    *job = (struct job){.purpose = JOB_TRAIN, .comm = comm_of(world), .is_resuming = is_resuming};
     return read_input(job, input_path, overrides, num_overrides, problem) && open_all(job, problem);
 }
 

@@ -14,8 +14,8 @@ static const struct subcommand {
     const char *name, *arguments, *summary;
     int (*function)(MPI_Comm world, int argc, char **argv);
 } SUBCOMMANDS[] = {
-    {"run", "INPUT.json [--set key=value]...", "search the ranks, retrain at them, evaluate",
-     cmd_run},
+    {"run", "INPUT.json [--set key=value]... [--resume]",
+     "search the ranks, retrain at them, evaluate", cmd_run},
     {"evaluate", "RUN_DIR [--split dev|test]", "metrics of a finished run's model", cmd_evaluate},
     {"predict", "RUN_DIR --in FILE --out FILE", "that model's predictions for a file", cmd_predict},
     {"export", "RUN_DIR --format peft|merged --out DIR",

@@ -16,11 +16,16 @@ enum h5type { H5TYPE_F32, H5TYPE_F64, H5TYPE_U64, H5TYPE_I32 };
 /* Creates (replacing an existing file). NULL and a problem (EXIT_IO) that carries HDF5's own
  * innermost message, and names HDF5_USE_FILE_LOCKING=FALSE where locking failed. */
 struct h5file *h5file_create(const char *path, struct problem *problem);
+/* Opens a file that h5file_create made, to go on with its series. NULL and a problem: EXIT_DATA if
+ * the file is missing or damaged, EXIT_IO if another process has it open. */
+struct h5file *h5file_open(const char *path, struct problem *problem);
 /* Flushes, waits for the disk, frees the file and its series whatever happens. */
 bool h5file_close(struct h5file **file, struct problem *problem);
 /* False and a problem (EXIT_IO) if this or any earlier write of the file failed; so do all
  * functions below. */
 bool h5file_flush(struct h5file *file, struct problem *problem);
+/* Flushes and waits for the disk. */
+bool h5file_sync(struct h5file *file, struct problem *problem);
 
 bool h5file_make_group(struct h5file *file, const char *path, struct problem *problem);
 /* UTF-8 text as an attribute of an object ("/" for the file). */
@@ -42,6 +47,11 @@ struct h5series;
 struct h5series *h5file_make_series(struct h5file *file, const char *path, enum h5type type,
                                     const size_t *row_shape, size_t num_dimensions,
                                     struct problem *problem);
+/* The series of an opened file, cut back to its first `num_rows` rows. NULL and a problem:
+ * EXIT_DATA if it has fewer, or is of another type or shape. */
+struct h5series *h5file_continue_series(struct h5file *file, const char *path, enum h5type type,
+                                        const size_t *row_shape, size_t num_dimensions,
+                                        size_t num_rows, struct problem *problem);
 /* Appends `num_rows` rows from memory of the series' type. */
 bool h5series_append(struct h5series *series, const void *rows, size_t num_rows,
                      struct problem *problem);

@@ -22,9 +22,10 @@ struct progress_report {
 };
 
 /* Lines on the terminal come at most every `report_seconds` (the last step of a phase always); the
- * file gets the same. */
-struct progress *progress_create(const char *jsonl_path, double report_seconds,
-                                 struct problem *problem);
+ * file gets the same. With `is_continued` they come behind those of an earlier attempt, which took
+ * `seconds`. */
+struct progress *progress_create(const char *jsonl_path, double report_seconds, bool is_continued,
+                                 double seconds, struct problem *problem);
 void progress_destroy(struct progress **progress);
 
 /* True if it is time for the next report. */
@@ -32,7 +33,7 @@ bool progress_is_due(const struct progress *progress);
 /* Prints and records; false and a problem (EXIT_IO) if the file cannot be written. */
 bool progress_write(struct progress *progress, const struct progress_report *report,
                     struct problem *problem);
-/* Seconds since progress_create. */
+/* Seconds since progress_create, and those of earlier attempts. */
 double progress_seconds(const struct progress *progress);
 
 #endif

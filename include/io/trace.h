@@ -15,6 +15,10 @@
 
 struct trace;
 
+enum { TRACE_NUM_TABLES = 4 };
+/* Name of a table of the trace, as "search". */
+const char *trace_table_name(size_t table);
+
 struct trace_options {
     const char *path;
     const char *const *module_names; /* [num_modules] */
@@ -60,6 +64,13 @@ struct trace_evaluation_row {
  * num_components is 0 or has_allocation. Each dataset has the attributes "units" and "description".
  */
 struct trace *trace_create(const struct trace_options *options, struct problem *problem);
+/* Goes on with the file of an earlier run with the same options, cut back to its first rows
+ * [TRACE_NUM_TABLES]. If it is missing, damaged or has fewer, it is kept under another name, a new
+ * one is made, and *warning says so (free with memory_free). */
+struct trace *trace_continue(const struct trace_options *options, const size_t *rows,
+                             char **warning, struct problem *problem);
+/* Rows of each table so far, [TRACE_NUM_TABLES]. */
+void trace_rows(const struct trace *trace, size_t *rows);
 bool trace_add_search(struct trace *trace, const struct trace_search_row *row,
                       struct problem *problem);
 bool trace_add_allocation(struct trace *trace, const struct trace_allocation_row *row,
@@ -68,8 +79,10 @@ bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,
                        struct problem *problem);
 bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row *row,
                           struct problem *problem);
-/* Writes what is buffered: before a checkpoint, and before long work that adds no rows. */
+/* Writes what is buffered: before long work that adds no rows. */
 bool trace_flush(struct trace *trace, struct problem *problem);
+/* The same, and waits for the disk: before a checkpoint that counts these rows. */
+bool trace_sync(struct trace *trace, struct problem *problem);
 /* Writes it if flush_seconds have passed: after iterations that add no row. */
 bool trace_flush_if_due(struct trace *trace, struct problem *problem);
 bool trace_close(struct trace **trace, struct problem *problem);

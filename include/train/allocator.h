@@ -4,6 +4,7 @@
 #ifndef AUTOLORA_TRAIN_ALLOCATOR_H
 #define AUTOLORA_TRAIN_ALLOCATOR_H
 
+#include "io/checkpoint.h"
 #include "model/stage.h"
 #include "parallel/comm.h"
 
@@ -49,6 +50,13 @@ void allocator_singular_values(const struct allocator *allocator, const float *f
                                float *values);
 /* Components kept in each module of the model. */
 void allocator_ranks(const struct allocator *allocator, size_t *ranks);
+
+/* Its state, to a checkpoint (writer: of rank 0, else NULL) and back, when allocator_create has
+ * made it anew. A problem may be one rank's alone. Collective. */
+void allocator_write(const struct allocator *allocator, struct checkpoint_writer *writer,
+                     struct problem *problem);
+void allocator_read(struct allocator *allocator, const struct checkpoint *checkpoint,
+                    struct problem *problem);
 
 /* weight / n times the sum of ||X X^T - I|| (Frobenius) over the n matrices X [rank, width] that
  * are A or B of a module; adds its gradient. The same on every rank. Collective. */

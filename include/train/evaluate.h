@@ -24,8 +24,8 @@ struct predictions {
 void predictions_free(struct predictions *predictions);
 
 /* Predictions for a dataset, labelled or not, on every rank; the dataset must fit the pipeline.
- * Returns the mean loss over what is labelled. Dropout is off. Free with predictions_free.
- * Collective. */
+ * Returns the mean loss over what is labelled. Dropout is off. Ends early, with part of the
+ * predictions, if the run is asked to stop. Free with predictions_free. Collective. */
 double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline,
                         const struct point *point, const struct dataset *dataset,
                         struct predictions *predictions);
@@ -34,7 +34,8 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
  * score is their mean, listed as a third metric such as accuracy_and_f1. Token classification:
  * precision, recall, f1 (the score) of entities, and accuracy of tokens. Language modelling: the
  * negative loss (the score), so that more is better, and the perplexity, both of a token. The
- * result is the same on every rank. Collective. */
+ * result is the same on every rank; without metrics if the run was asked to stop meanwhile
+ * (checkpoints_is_stopping). Collective. */
 struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipeline *pipeline,
                                    const struct point *point, const struct dataset *dataset);
 

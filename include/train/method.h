@@ -72,6 +72,11 @@ struct method_output {
     char *warning;          /* NULL: none */
 };
 void method_output_free(struct method_output *output);
+/* What is known when the ranks are chosen, as text for a checkpoint (free with memory_free); and
+ * read back: false and EXIT_DATA if it is not of `num_modules` modules. */
+char *method_output_text(const struct method_output *output, size_t num_modules);
+bool method_output_read(struct method_output *output, size_t num_modules, const char *text,
+                        struct problem *problem);
 
 /* Both are collective, and false with a problem, the same on every rank, on failure. */
 struct method {

@@ -3,6 +3,7 @@
 #define AUTOLORA_TRAIN_RETRAIN_H
 
 #include "base/report.h"
+#include "io/checkpoint.h"
 #include "train/evaluate.h"
 
 #include <stdbool.h>
@@ -41,6 +42,9 @@ struct retrain_extension {
      * output, may be this rank's alone. */
     void (*after_update)(void *context, size_t step, const float *gradient, double gradient_scale,
                          float *factors, struct problem *problem);
+    /* Its own state, to a checkpoint (writer: of rank 0, else NULL) and back. */
+    void (*write)(void *context, struct checkpoint_writer *writer, struct problem *problem);
+    void (*read)(void *context, const struct checkpoint *checkpoint, struct problem *problem);
     /* After the last update: the model as it will be used, with its factors, in place of the one
      * that was trained. They stay with the context. False and a problem, the same on every rank. */
     bool (*finish)(void *context, const float *factors, const struct stage **stage,

@@ -18,6 +18,7 @@
 enum phase { PHASE_SEARCH = 1, PHASE_RETRAIN = 2 };
 
 struct text_evaluation;
+struct checkpoints;
 
 struct trainer {
     struct comm comm; /* the stages */
@@ -34,6 +35,7 @@ struct trainer {
     const struct text_evaluation *texts; /* language modelling: train/evaluate_texts.h; else NULL */
     struct trace *trace;                 /* on rank 0, else NULL */
     struct progress *progress;           /* on rank 0, else NULL */
+    struct checkpoints *checkpoints;     /* train/checkpoints.h; NULL: none */
     size_t trace_every;
     struct timer_tree *timers; /* NULL: none */
 };
@@ -65,8 +67,5 @@ bool trainer_check_loss(double loss, const char *phase, const char *what, size_t
 /* Flushes the trace, where this rank has it: at flush_seconds, or now, at the end of a phase and
  * before long work. */
 void trainer_flush_trace(const struct trainer *trainer, bool is_now, struct problem *problem);
-
-/* Is a report due? Rank 0's clock decides for all. Collective. */
-bool trainer_report_is_due(const struct trainer *trainer, bool is_last);
 
 #endif

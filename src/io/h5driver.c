@@ -52,6 +52,7 @@ struct h5driver {
     haddr_t
         *blocks; /* addresses of metadata written so far, those on disk at the last flush first */
     size_t num_blocks, num_flushed_blocks, blocks_capacity;
+    haddr_t end_of_old_blocks; /* what an opened file had: all of it counts as flushed */
 };
 
 static struct h5driver *driver_from(H5FD_t *base) {
@@ -109,6 +110,8 @@ static void resize_file(struct h5driver *driver) {
 }
 
 static bool is_flushed_block(const struct h5driver *driver, haddr_t address) {
+    if (address < driver->end_of_old_blocks)
+        return true;
     for (size_t i = 0; i < driver->num_flushed_blocks; ++i)
         if (driver->blocks[i] == address)
             return true;
@@ -215,6 +218,7 @@ static H5FD_t *driver_open(const char *path, unsigned flags, hid_t access, haddr
     /* An old file is emptied at the first write, after the lock: another job may be writing it. */
     driver->must_empty = (flags & H5F_ACC_TRUNC) != 0;
     driver->end_of_file = driver->must_empty ? 0 : (haddr_t)status.st_size;
+    driver->end_of_old_blocks = driver->end_of_file;
     return &driver->base;
 }
 

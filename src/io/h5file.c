@@ -58,11 +58,13 @@ static bool check(const struct h5file *file, bool is_good, const char *action, c
                        error != NULL ? error : message);
 }
 
-static void report_create_failure(const char *path, struct problem *problem) {
+static void report_open_failure(const char *path, const char *what, int exit_code,
+                                struct problem *problem) {
     char message[MESSAGE_BYTES];
     innermost_message(message);
     const bool is_lock = strstr(message, "lock file") != NULL;
-    problem_set(problem, EXIT_IO, "%s: cannot be created: %s%s", path, message,
+    problem_set(problem, is_lock ? EXIT_IO : exit_code, "%s: cannot be %s: %s%s", path, what,
+                message,
                 is_lock ? "\nAnother process has it open; or the file system does not support "
                           "locks: then set HDF5_USE_FILE_LOCKING=FALSE in the environment"
                         : "");
@@ -89,19 +91,35 @@ static hid_t make_access(void) {
     return -1;
 }
 
+static struct h5file *wrap(hid_t id, const char *path) {
+    struct h5file *file = memory_allocate(1, sizeof *file, "an HDF5 file");
+    *file = (struct h5file){.id = id, .path = memory_copy_string(path), .driver = h5driver_of(id)};
+    FAULT_UNLESS(file->driver != NULL, "%s: HDF5 gives no handle of its driver", path);
+    return file;
+}
+
+struct h5file *h5file_open(const char *path, struct problem *problem) {
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    const hid_t access = make_access();
+    const hid_t id = access < 0 ? -1 : H5Fopen(path, H5F_ACC_RDWR, access);
+    if (id < 0)
+        report_open_failure(path, "opened", EXIT_DATA, problem);
+    if (access >= 0)
+        H5Pclose(access);
+    return id < 0 ? NULL : wrap(id, path);
+}
+
 struct h5file *h5file_create(const char *path, struct problem *problem) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     const hid_t access = make_access();
     const hid_t id = access < 0 ? -1 : H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     if (id < 0)
-        report_create_failure(path, problem);
+        report_open_failure(path, "created", EXIT_IO, problem);
     if (access >= 0)
         H5Pclose(access);
     if (id < 0)
         return NULL;
-    struct h5file *file = memory_allocate(1, sizeof *file, "an HDF5 file");
-    *file = (struct h5file){.id = id, .path = memory_copy_string(path), .driver = h5driver_of(id)};
-    FAULT_UNLESS(file->driver != NULL, "%s: HDF5 gives no handle of its driver", path);
+    struct h5file *file = wrap(id, path);
     if (!h5file_flush(file, problem))
         h5file_close(&file, problem);
     return file;
@@ -111,13 +129,17 @@ bool h5file_flush(struct h5file *file, struct problem *problem) {
     return check(file, H5Fflush(file->id, H5F_SCOPE_LOCAL) >= 0, "flushing", "the file", problem);
 }
 
+bool h5file_sync(struct h5file *file, struct problem *problem) {
+    const bool is_good = h5file_flush(file, problem);
+    h5driver_sync(file->driver);
+    return check(file, true, "syncing", "the file", problem) && is_good;
+}
+
 bool h5file_close(struct h5file **file_pointer, struct problem *problem) {
     struct h5file *file = *file_pointer;
     if (file == NULL)
         return true;
-    bool is_good = h5file_flush(file, problem);
-    h5driver_sync(file->driver);
-    is_good = check(file, is_good, "syncing", "the file", problem) && is_good;
+    bool is_good = h5file_sync(file, problem);
     while (file->series != NULL) {
         struct h5series *series = file->series;
         file->series = series->next;
@@ -247,6 +269,13 @@ static hid_t memory_type(enum h5type type) {
 
 /* No chunk cache: rows go straight to their place, and no dirty chunk is left when the disk is
  * full. */
+static hid_t make_series_access(void) {
+    const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+    if (access >= 0 && H5Pset_chunk_cache(access, 0, 0, 0.0) >= 0)
+        return access;
+    return -1;
+}
+
 static hid_t create_dataset(const struct h5series *series, enum h5type type) {
     const int rank = 1 + (int)series->num_dimensions;
     hsize_t largest[1 + MAX_ROW_DIMENSIONS], chunk[1 + MAX_ROW_DIMENSIONS];
@@ -255,23 +284,21 @@ static hid_t create_dataset(const struct h5series *series, enum h5type type) {
     largest[0] = H5S_UNLIMITED;
     chunk[0] = CHUNK_ROWS;
     const hid_t space = H5Screate_simple(rank, series->shape, largest);
-    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
-    const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE), access = make_series_access();
     hid_t dataset = -1;
-    if (space >= 0 && H5Pset_chunk(creation, rank, chunk) >= 0 &&
-        H5Pset_chunk_cache(access, 0, 0, 0.0) >= 0)
+    if (space >= 0 && access >= 0 && H5Pset_chunk(creation, rank, chunk) >= 0)
         dataset = H5Dcreate2(series->file->id, series->path, stored_type(type), space, H5P_DEFAULT,
                              creation, access);
-    H5Pclose(access);
+    if (access >= 0)
+        H5Pclose(access);
     H5Pclose(creation);
     if (space >= 0)
         H5Sclose(space);
     return dataset;
 }
 
-struct h5series *h5file_make_series(struct h5file *file, const char *path, enum h5type type,
-                                    const size_t *row_shape, size_t num_dimensions,
-                                    struct problem *problem) {
+static struct h5series *series_create(struct h5file *file, const char *path, enum h5type type,
+                                      const size_t *row_shape, size_t num_dimensions) {
     FAULT_UNLESS(num_dimensions <= MAX_ROW_DIMENSIONS, "%s: %zu dimensions", path, num_dimensions);
     struct h5series *series = memory_allocate(1, sizeof *series, "an HDF5 dataset");
     series->file = file;
@@ -280,16 +307,63 @@ struct h5series *h5file_make_series(struct h5file *file, const char *path, enum 
     series->num_dimensions = num_dimensions;
     for (size_t i = 0; i < num_dimensions; ++i)
         series->shape[1 + i] = row_shape[i];
-    series->dataset = create_dataset(series, type);
-    const bool is_good = check(file, series->dataset >= 0, "creating", path, problem);
+    return series;
+}
+
+/* From here on the file owns it, if it has a dataset. */
+static struct h5series *keep_series(struct h5series *series, bool is_good) {
     if (series->dataset < 0) {
         memory_free(series->path);
         memory_free(series);
         return NULL;
     }
-    series->next = file->series;
-    file->series = series;
+    series->next = series->file->series;
+    series->file->series = series;
     return is_good ? series : NULL;
+}
+
+struct h5series *h5file_make_series(struct h5file *file, const char *path, enum h5type type,
+                                    const size_t *row_shape, size_t num_dimensions,
+                                    struct problem *problem) {
+    struct h5series *series = series_create(file, path, type, row_shape, num_dimensions);
+    series->dataset = create_dataset(series, type);
+    return keep_series(series, check(file, series->dataset >= 0, "creating", path, problem));
+}
+
+/* Is it a series of this type and row shape, with at least as many rows? */
+static bool fits(const struct h5series *series, enum h5type type, size_t num_rows) {
+    hsize_t shape[1 + MAX_ROW_DIMENSIONS] = {0};
+    const hid_t space = H5Dget_space(series->dataset), stored = H5Dget_type(series->dataset);
+    const int rank = 1 + (int)series->num_dimensions;
+    bool is_good = space >= 0 && stored >= 0 && H5Tequal(stored, stored_type(type)) > 0 &&
+                   H5Sget_simple_extent_ndims(space) == rank &&
+                   H5Sget_simple_extent_dims(space, shape, NULL) == rank && shape[0] >= num_rows;
+    for (int i = 1; is_good && i < rank; ++i)
+        is_good = shape[i] == series->shape[i];
+    if (stored >= 0)
+        H5Tclose(stored);
+    if (space >= 0)
+        H5Sclose(space);
+    return is_good;
+}
+
+struct h5series *h5file_continue_series(struct h5file *file, const char *path, enum h5type type,
+                                        const size_t *row_shape, size_t num_dimensions,
+                                        size_t num_rows, struct problem *problem) {
+    struct h5series *series = series_create(file, path, type, row_shape, num_dimensions);
+    const hid_t access = make_series_access();
+    series->dataset = access < 0 ? -1 : H5Dopen2(file->id, path, access);
+    if (access >= 0)
+        H5Pclose(access);
+    bool is_good = series->dataset >= 0 && fits(series, type, num_rows);
+    if (!is_good)
+        problem_set(problem, EXIT_DATA, "%s: %s is not a series of %zu or more rows of its shape",
+                    file->path, path, num_rows);
+    series->shape[0] = num_rows;
+    if (is_good)
+        is_good = check(file, H5Dset_extent(series->dataset, series->shape) >= 0, "cutting", path,
+                        problem);
+    return keep_series(series, is_good);
 }
 
 bool h5series_append(struct h5series *series, const void *rows, size_t num_rows,

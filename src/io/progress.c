@@ -16,14 +16,14 @@ struct progress {
     double start, last, report_seconds;
 };
 
-struct progress *progress_create(const char *jsonl_path, double report_seconds,
-                                 struct problem *problem) {
+struct progress *progress_create(const char *jsonl_path, double report_seconds, bool is_continued,
+                                 double seconds, struct problem *problem) {
     struct progress *progress = memory_allocate(1, sizeof *progress, "progress");
     progress->path = memory_copy_string(jsonl_path);
     progress->report_seconds = report_seconds;
-    progress->start = MPI_Wtime();
-    progress->last = progress->start;
-    progress->stream = fopen(jsonl_path, "w");
+    progress->last = MPI_Wtime();
+    progress->start = progress->last - seconds;
+    progress->stream = fopen(jsonl_path, is_continued ? "a" : "w");
     if (progress->stream == NULL) {
         problem_set(problem, EXIT_IO, "%s: cannot be written: %s", jsonl_path, strerror(errno));
         progress_destroy(&progress);

@@ -3,6 +3,7 @@
 #include "io/trace.h"
 
 #include "base/memory.h"
+#include "io/file.h"
 #include "io/h5file.h"
 
 #include <stdint.h>
@@ -11,6 +12,7 @@
 
 enum { BUFFER_ROWS = 256, MAX_COLUMNS = 8, FORMAT_VERSION = 1 };
 enum table_name { TABLE_SEARCH, TABLE_ALLOCATION, TABLE_RETRAIN, TABLE_EVALUATION, NUM_TABLES };
+_Static_assert((int)NUM_TABLES == (int)TRACE_NUM_TABLES, "io/trace.h counts the tables");
 enum row_shape { SCALAR, PER_MODULE, PER_COMPONENT };
 
 struct column_description {
@@ -81,6 +83,7 @@ struct column {
 struct table {
     size_t num_columns; /* 0: left out */
     size_t num_rows;    /* in the buffer */
+    size_t num_written;
     struct column columns[MAX_COLUMNS];
 };
 
@@ -103,19 +106,25 @@ static size_t type_bytes(enum h5type type) {
 
 /* ---- create ---- */
 
+/* rows: NULL, or how many of an earlier run's rows stay. */
 static bool create_column(struct trace *trace, const struct column_description *description,
-                          struct column *column, struct problem *problem) {
+                          const size_t *rows, struct column *column, struct problem *problem) {
     const size_t shape[2] = {trace->num_modules, trace->num_components};
     const size_t num_dimensions = (size_t)description->shape;
     size_t row_size = 1;
     for (size_t i = 0; i < num_dimensions; ++i)
         row_size *= shape[i];
     column->row_bytes = row_size * type_bytes(description->type);
-    column->series = h5file_make_series(trace->file, description->path, description->type, shape,
-                                        num_dimensions, problem);
+    column->series = rows != NULL
+                         ? h5file_continue_series(trace->file, description->path, description->type,
+                                                  shape, num_dimensions, *rows, problem)
+                         : h5file_make_series(trace->file, description->path, description->type,
+                                              shape, num_dimensions, problem);
     if (column->series == NULL)
         return false;
     column->rows = memory_allocate(BUFFER_ROWS, column->row_bytes, description->path);
+    if (rows != NULL)
+        return true;
     return h5file_write_text(trace->file, description->path, "units", description->units,
                              problem) &&
            h5file_write_text(trace->file, description->path, "description",
@@ -125,13 +134,15 @@ static bool create_column(struct trace *trace, const struct column_description *
 /* From the last column to the first: HDF5 flushes headers in the order of creation, so a process
  * killed in a flush leaves `step` no longer than the others, and the rows that it counts are
  * complete. */
-static bool create_table(struct trace *trace, enum table_name name, struct problem *problem) {
+static bool create_table(struct trace *trace, enum table_name name, const size_t *rows,
+                         struct problem *problem) {
     const struct table_description *description = &table_descriptions[name];
     struct table *table = &trace->tables[name];
     table->num_columns = description->num_columns;
-    bool is_good = h5file_make_group(trace->file, description->group, problem);
+    table->num_written = rows != NULL ? *rows : 0;
+    bool is_good = rows != NULL || h5file_make_group(trace->file, description->group, problem);
     for (size_t i = table->num_columns; is_good && i-- > 0;)
-        is_good = create_column(trace, &description->columns[i], &table->columns[i], problem);
+        is_good = create_column(trace, &description->columns[i], rows, &table->columns[i], problem);
     return is_good;
 }
 
@@ -141,33 +152,88 @@ static bool is_wanted(const struct trace_options *options, enum table_name name)
     return name != TABLE_ALLOCATION || options->has_allocation;
 }
 
-static bool create_content(struct trace *trace, const struct trace_options *options,
-                           struct problem *problem) {
-    bool is_good =
-        h5file_write_number(trace->file, "/", "format_version", FORMAT_VERSION, problem) &&
-        h5file_write_text(trace->file, "/", "input", options->input_text, problem) &&
-        h5file_write_text(trace->file, "/", "provenance", options->provenance, problem) &&
-        h5file_write_strings(trace->file, "/modules", options->module_names, options->num_modules,
-                             problem);
+/* rows: NULL, or how many stay, [NUM_TABLES]. */
+static bool create_tables(struct trace *trace, const struct trace_options *options,
+                          const size_t *rows, struct problem *problem) {
+    bool is_good = true;
     for (int name = 0; is_good && name < NUM_TABLES; ++name)
         if (is_wanted(options, (enum table_name)name))
-            is_good = create_table(trace, (enum table_name)name, problem);
+            is_good = create_table(trace, (enum table_name)name, rows != NULL ? &rows[name] : NULL,
+                                   problem);
     return is_good && h5file_flush(trace->file, problem);
 }
 
-struct trace *trace_create(const struct trace_options *options, struct problem *problem) {
-    struct h5file *file = h5file_create(options->path, problem);
-    if (file == NULL)
-        return NULL;
+static bool create_content(struct trace *trace, const struct trace_options *options,
+                           struct problem *problem) {
+    return h5file_write_number(trace->file, "/", "format_version", FORMAT_VERSION, problem) &&
+           h5file_write_text(trace->file, "/", "input", options->input_text, problem) &&
+           h5file_write_text(trace->file, "/", "provenance", options->provenance, problem) &&
+           h5file_write_strings(trace->file, "/modules", options->module_names,
+                                options->num_modules, problem) &&
+           create_tables(trace, options, NULL, problem);
+}
+
+static struct trace *trace_of(const struct trace_options *options, struct h5file *file) {
     struct trace *trace = memory_allocate(1, sizeof *trace, "the trace");
     *trace = (struct trace){.file = file,
                             .num_modules = options->num_modules,
                             .num_components = options->num_components,
                             .flush_seconds = options->flush_seconds,
                             .last_flush = seconds_now()};
+    return trace;
+}
+
+struct trace *trace_create(const struct trace_options *options, struct problem *problem) {
+    struct h5file *file = h5file_create(options->path, problem);
+    if (file == NULL)
+        return NULL;
+    struct trace *trace = trace_of(options, file);
     if (!create_content(trace, options, problem))
         trace_close(&trace, problem);
     return trace;
+}
+
+/* Gives a damaged file the first name that is free; returns a warning. */
+static char *set_aside(const char *path, const char *reason, struct problem *problem) {
+    if (!file_exists(path))
+        return memory_format("%s is missing; a new one begins where the checkpoint was made", path);
+    char *name = NULL;
+    for (size_t i = 1; name == NULL || file_exists(name); ++i) {
+        memory_free(name);
+        name = memory_format("%s.damaged-%zu", path, i);
+    }
+    file_rename(path, name, problem);
+    char *warning = memory_format("%s\nThe trace is kept as %s; a new one begins where the "
+                                  "checkpoint was made",
+                                  reason, name);
+    memory_free(name);
+    return warning;
+}
+
+struct trace *trace_continue(const struct trace_options *options, const size_t *rows,
+                             char **warning, struct problem *problem) {
+    struct problem found = {0}, closing = {0};
+    struct h5file *file = h5file_open(options->path, &found);
+    struct trace *trace = file == NULL ? NULL : trace_of(options, file);
+    if (trace != NULL && !create_tables(trace, options, rows, &found))
+        trace_close(&trace, &closing);
+    if (trace != NULL)
+        return trace;
+    if (found.exit_code != EXIT_DATA) {
+        problem_set(problem, found.exit_code, "%s", found.text);
+        return NULL;
+    }
+    *warning = set_aside(options->path, found.text, problem);
+    return problem->exit_code != 0 ? NULL : trace_create(options, problem);
+}
+
+const char *trace_table_name(size_t table) {
+    return table_descriptions[table].group + 1;
+}
+
+void trace_rows(const struct trace *trace, size_t *rows) {
+    for (size_t i = 0; i < NUM_TABLES; ++i)
+        rows[i] = trace->tables[i].num_written + trace->tables[i].num_rows;
 }
 
 /* ---- rows ---- */
@@ -179,6 +245,7 @@ static bool write_table(struct trace *trace, enum table_name name, struct proble
         if (table->num_rows > 0)
             is_good = h5series_append(table->columns[i].series, table->columns[i].rows,
                                       table->num_rows, problem);
+    table->num_written += table->num_rows;
     table->num_rows = 0;
     return is_good;
 }
@@ -189,6 +256,10 @@ bool trace_flush(struct trace *trace, struct problem *problem) {
     for (int name = 0; is_good && name < NUM_TABLES; ++name)
         is_good = write_table(trace, (enum table_name)name, problem);
     return is_good && h5file_flush(trace->file, problem);
+}
+
+bool trace_sync(struct trace *trace, struct problem *problem) {
+    return trace_flush(trace, problem) && h5file_sync(trace->file, problem);
 }
 
 bool trace_flush_if_due(struct trace *trace, struct problem *problem) {

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/report.h"
+#include "train/factors.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -205,6 +206,41 @@ void allocator_ranks(const struct allocator *allocator, size_t *ranks) {
         for (size_t j = 0; j < k; ++j)
             ranks[m] += allocator->is_kept[m * k + j];
     }
+}
+
+/* ---- checkpoints ---- */
+
+static const char SENSITIVITY[] = "allocation/sensitivity",
+                  UNCERTAINTY[] = "allocation/uncertainty", GROUP[] = "allocation", KEPT[] = "kept";
+
+void allocator_write(const struct allocator *allocator, struct checkpoint_writer *writer,
+                     struct problem *problem) {
+    const size_t modules = allocator->num_modules, k = allocator->num_components;
+    const struct parameter_table *table = &allocator->stage->factors;
+    factors_write(&allocator->comm, table, allocator->sensitivity, writer, SENSITIVITY, problem);
+    factors_write(&allocator->comm, table, allocator->uncertainty, writer, UNCERTAINTY, problem);
+    if (writer == NULL)
+        return;
+    float *kept = memory_allocate(modules * k, sizeof *kept, "importance");
+    for (size_t i = 0; i < modules * k; ++i)
+        kept[i] = allocator->is_kept[i];
+    checkpoint_write_tensor(writer, GROUP, KEPT, kept, modules, k, problem);
+    memory_free(kept);
+}
+
+/* Scores follow from the averages, and the final choice from the scores. */
+void allocator_read(struct allocator *allocator, const struct checkpoint *checkpoint,
+                    struct problem *problem) {
+    const size_t modules = allocator->num_modules, k = allocator->num_components;
+    const struct parameter_table *table = &allocator->stage->factors;
+    float *kept = memory_allocate(modules * k, sizeof *kept, "importance");
+    factors_read(table, checkpoint, SENSITIVITY, allocator->sensitivity, problem);
+    factors_read(table, checkpoint, UNCERTAINTY, allocator->uncertainty, problem);
+    checkpoint_read_tensor(checkpoint, GROUP, KEPT, modules, k, kept, problem);
+    for (size_t i = 0; i < modules * k; ++i)
+        allocator->is_kept[i] = kept[i] != 0;
+    memory_free(kept);
+    update_scores(allocator);
 }
 
 /* ---- orthogonality ---- */

@@ -3,6 +3,7 @@
 #include "train/evaluate.h"
 
 #include "base/memory.h"
+#include "train/checkpoints.h"
 #include "train/metrics.h"
 
 #include <math.h>
@@ -149,6 +150,8 @@ static double run_batches(const struct trainer *trainer, struct pipeline *pipeli
     double loss = 0;
     size_t labelled = 0;
     for (size_t first = 0; first < dataset->num_examples; first += size) {
+        if (checkpoints_interrupt(trainer))
+            break;
         size_t count = 0;
         for (; count < size && first + count < dataset->num_examples; ++count)
             examples[count] = (uint32_t)(first + count);
@@ -200,7 +203,8 @@ struct evaluation evaluate_dataset(const struct trainer *trainer, struct pipelin
     timer_start(trainer->timers, "evaluate");
     evaluation.loss = evaluate_predict(trainer, pipeline, point, dataset, &predictions);
     timer_stop(trainer->timers);
-    score(trainer->glue, trainer->labels, dataset, &predictions, &evaluation);
+    if (!checkpoints_is_stopping(trainer))
+        score(trainer->glue, trainer->labels, dataset, &predictions, &evaluation);
     predictions_free(&predictions);
     return evaluation;
 }

@@ -2,6 +2,7 @@
 #include "train/method.h"
 
 #include "base/memory.h"
+#include "io/json.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,6 +47,84 @@ void method_output_free(struct method_output *output) {
     search_result_free(&output->search);
     memory_free(output->warning);
     output->warning = NULL;
+}
+
+/* The numbers of a search that a result tells. */
+static void write_search(const struct search_result *search, struct json *parent) {
+    struct json *part = json_add_object(parent, "search");
+    json_add_number(part, "num_steps", (double)search->num_steps);
+    json_add_number(part, "num_tokens", (double)search->num_tokens);
+    json_add_number(part, "num_components", (double)search->num_components);
+    json_add_number(part, "train_examples", (double)search->train_examples);
+    json_add_number(part, "validation_examples", (double)search->validation_examples);
+    json_add_number(part, "seconds", search->seconds);
+    json_add_number(part, "loss_train", search->loss_train);
+    json_add_number(part, "loss_validation", search->loss_validation);
+    json_add_number(part, "largest_movement", search->largest_movement);
+    json_add_number(part, "mean_entropy", search->mean_entropy);
+}
+
+static bool read_search(const struct json *part, struct search_result *search) {
+    const struct {
+        const char *name;
+        double *value;
+    } numbers[] = {{"seconds", &search->seconds},
+                   {"loss_train", &search->loss_train},
+                   {"loss_validation", &search->loss_validation},
+                   {"largest_movement", &search->largest_movement},
+                   {"mean_entropy", &search->mean_entropy}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) {
+        const struct json *node = json_get(part, numbers[i].name);
+        if (node == NULL)
+            return false;
+        *numbers[i].value = json_type(node) == JSON_NUMBER ? json_number(node) : (double)NAN;
+    }
+    return json_size(json_get(part, "num_steps"), &search->num_steps) &&
+           json_size(json_get(part, "num_tokens"), &search->num_tokens) &&
+           json_size(json_get(part, "num_components"), &search->num_components) &&
+           json_size(json_get(part, "train_examples"), &search->train_examples) &&
+           json_size(json_get(part, "validation_examples"), &search->validation_examples);
+}
+
+char *method_output_text(const struct method_output *output, size_t num_modules) {
+    struct json *root = json_create_object();
+    struct json *ranks = json_add_array(root, "ranks");
+    for (size_t m = 0; m < num_modules; ++m)
+        json_add_number(ranks, NULL, (double)output->ranks[m]);
+    json_add_number(root, "most_parameters", (double)output->most_parameters);
+    if (output->warning != NULL)
+        json_add_string(root, "warning", output->warning);
+    if (output->search.num_steps > 0)
+        write_search(&output->search, root);
+    char *text = json_print(root, false);
+    json_destroy(&root);
+    return text;
+}
+
+static bool read_output(struct method_output *output, size_t num_modules, const struct json *root) {
+    const struct json *ranks = json_get(root, "ranks"), *warning = json_get(root, "warning"),
+                      *search = json_get(root, "search");
+    if (ranks == NULL || json_count(ranks) != num_modules)
+        return false;
+    size_t m = 0;
+    for (const struct json *rank = json_first(ranks); rank != NULL; rank = json_next(rank), ++m)
+        if (!json_size(rank, &output->ranks[m]) || output->ranks[m] > 65536)
+            return false;
+    if (warning != NULL && json_type(warning) == JSON_STRING)
+        output->warning = memory_copy_string(json_string(warning));
+    return json_size(json_get(root, "most_parameters"), &output->most_parameters) &&
+           (search == NULL || read_search(search, &output->search));
+}
+
+bool method_output_read(struct method_output *output, size_t num_modules, const char *text,
+                        struct problem *problem) {
+    struct json *root = json_parse(text, strlen(text), "output", EXIT_DATA, problem);
+    if (root == NULL)
+        return false;
+    if (!read_output(output, num_modules, root))
+        problem_set(problem, EXIT_DATA, "the checkpoint's part of the search is incomplete");
+    json_destroy(&root);
+    return problem->exit_code == 0;
 }
 
 size_t method_total_rank(const struct method_input *input) {

@@ -90,6 +90,17 @@ static void after_update(void *context, size_t step, const float *gradient, doub
         write_trace_row(adalora, step, factors, problem);
 }
 
+static void write_state(void *context, struct checkpoint_writer *writer, struct problem *problem) {
+    const struct adalora *adalora = context;
+    allocator_write(adalora->allocator, writer, problem);
+}
+
+static void read_state(void *context, const struct checkpoint *checkpoint,
+                       struct problem *problem) {
+    const struct adalora *adalora = context;
+    allocator_read(adalora->allocator, checkpoint, problem);
+}
+
 /* Copies what is not an adapter's by its name. */
 static void copy_head(const struct stage *from, const float *factors, const struct stage *to,
                       float *used) {
@@ -197,6 +208,8 @@ bool method_adalora_train(const struct method_input *input, struct method_output
         .context = &adalora,
         .add_gradient = add_gradient,
         .after_update = after_update,
+        .write = write_state,
+        .read = read_state,
         .finish = finish,
     };
     const struct stage *stage = adalora.stage;

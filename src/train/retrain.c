@@ -2,6 +2,7 @@
 #include "train/retrain.h"
 
 #include "base/memory.h"
+#include "train/checkpoints.h"
 #include "train/evaluate_texts.h"
 #include "train/state.h"
 
@@ -15,13 +16,15 @@ struct retrain {
     const struct stage *stage;
     struct pipeline *pipeline;
     struct training_state state;
-    const float *used_factors; /* those that are evaluated */
+    const struct stage *used_stage; /* what is evaluated, with used_factors; NULL: not known yet */
+    const float *used_factors;
     struct gradient gradient;
     uint32_t *subset, *examples;
     struct sampler sampler;
     struct batch *batch;
-    size_t num_steps, steps_per_epoch, num_tokens;
-    double loss, gradient_norm, rate;
+    size_t num_steps, steps_per_epoch;
+    double start; /* of the phase, were there no earlier attempts */
+    double gradient_norm, rate;
 };
 
 size_t retrain_num_steps(const struct trainer *trainer, const struct retrain_options *options) {
@@ -66,7 +69,7 @@ static void iterate(struct retrain *retrain, struct problem *problem) {
                phase_step(PHASE_RETRAIN, step), true);
     const struct point point = {retrain->state.factors, NULL};
     timer_start(trainer->timers, "gradient");
-    retrain->loss =
+    retrain->state.loss_train =
         pipeline_gradient(retrain->pipeline, &point, retrain->batch, false, &retrain->gradient);
     const struct retrain_extension *extension = retrain->extension;
     if (extension != NULL)
@@ -84,7 +87,7 @@ static void iterate(struct retrain *retrain, struct problem *problem) {
         extension->after_update(extension->context, step, retrain->gradient.factors,
                                 trainer_gradient_scale(trainer, retrain->gradient_norm),
                                 retrain->state.factors, problem);
-    retrain->num_tokens += retrain->batch->num_tokens;
+    retrain->state.num_tokens += retrain->batch->num_tokens;
     ++retrain->state.step;
 }
 
@@ -95,95 +98,128 @@ static void write_trace_row(const struct retrain *retrain, struct problem *probl
     const struct trace_retrain_row row = {
         .step = retrain->state.step,
         .time = progress_seconds(trainer->progress),
-        .loss_train = retrain->loss,
+        .loss_train = retrain->state.loss_train,
         .learning_rate = retrain->rate,
         .gradient_norm = retrain->gradient_norm,
     };
     trace_add_retrain(trainer->trace, &row, problem);
 }
 
-static void evaluate_dev(struct retrain *retrain, struct retrain_result *result,
-                         struct problem *problem) {
+/* The evaluation that is owed; it stays so if the run is to stop meanwhile. */
+static void evaluate_dev(struct retrain *retrain, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
+    struct training_state *state = &retrain->state;
     const struct point point = {retrain->used_factors, NULL};
-    result->dev = evaluate_dataset(trainer, retrain->pipeline, &point, trainer->dev);
-    const double score = evaluation_score(&result->dev);
-    if (result->best_step == 0 || score > result->best_score) {
-        result->best_score = score;
-        result->best_step = retrain->state.step;
+    const struct evaluation dev =
+        evaluate_dataset(trainer, retrain->pipeline, &point, trainer->dev);
+    if (checkpoints_is_stopping(trainer))
+        return;
+    state->owes_evaluation = false;
+    state->dev = dev;
+    const double score = evaluation_score(&dev);
+    if (state->best_step == 0 || score > state->best_score) {
+        state->best_score = score;
+        state->best_step = state->step;
     }
     if (trainer->trace == NULL)
         return;
     const struct trace_evaluation_row row = {
-        .step = retrain->state.step,
+        .step = state->step,
         .time = progress_seconds(trainer->progress),
-        .loss = result->dev.loss,
+        .loss = dev.loss,
         .score = score,
     };
     trace_add_evaluation(trainer->trace, &row, problem);
 }
 
-static void report(const struct retrain *retrain, const struct retrain_result *result,
-                   double seconds, bool has_score, struct problem *problem) {
+static void report(const struct retrain *retrain, bool has_score, struct problem *problem) {
     if (retrain->trainer->progress == NULL)
         return;
     const double done = (double)retrain->state.step, all = (double)retrain->num_steps;
+    const double seconds = retrain->state.seconds;
     const struct progress_report line = {
         .phase = "retrain",
         .step = retrain->state.step,
         .num_steps = retrain->num_steps,
-        .loss_train = retrain->loss,
+        .loss_train = retrain->state.loss_train,
         .loss_validation = NAN,
-        .score = has_score ? evaluation_score(&result->dev) : NAN,
-        .score_name = evaluation_score_name(&result->dev),
+        .score = has_score ? evaluation_score(&retrain->state.dev) : NAN,
+        .score_name = evaluation_score_name(&retrain->state.dev),
         .learning_rate = retrain->rate,
-        .tokens_per_second = (double)retrain->num_tokens / seconds,
+        .tokens_per_second = (double)retrain->state.num_tokens / seconds,
         .seconds_left = seconds / done * (all - done),
     };
     progress_write(retrain->trainer->progress, &line, problem);
 }
 
-/* What is evaluated from here on. */
+/* What is evaluated from here on, and behind the last update. */
 static bool finish(struct retrain *retrain, struct problem *problem) {
     const struct retrain_extension *extension = retrain->extension;
+    if (retrain->used_stage != NULL)
+        return true;
+    retrain->used_stage = retrain->stage;
     if (extension == NULL)
         return true;
     if (!comm_agree(&retrain->trainer->comm, problem) ||
-        !extension->finish(extension->context, retrain->state.factors, &retrain->stage,
+        !extension->finish(extension->context, retrain->state.factors, &retrain->used_stage,
                            &retrain->used_factors, problem))
         return false;
     pipeline_destroy(&retrain->pipeline);
-    retrain->pipeline = trainer_pipeline(retrain->trainer, retrain->stage, false);
+    retrain->pipeline = trainer_pipeline(retrain->trainer, retrain->used_stage, false);
     return true;
 }
 
-static bool loop(struct retrain *retrain, struct retrain_result *result, struct problem *problem) {
+static struct phase_state phase_of(struct retrain *retrain) {
+    return (struct phase_state){PHASE_RETRAIN, retrain->num_steps, retrain->stage, &retrain->state,
+                                retrain->extension};
+}
+
+static void update(struct retrain *retrain, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
-    const double start = MPI_Wtime();
-    bool is_good = true;
-    while (is_good && retrain->state.step < retrain->num_steps) {
-        iterate(retrain, problem);
-        const size_t step = retrain->state.step;
-        const bool is_last = step == retrain->num_steps;
-        const bool ends_epoch = step % retrain->steps_per_epoch == 0;
-        const bool evaluates = trainer->dev != NULL &&
-                               (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
-        trainer_check_loss(retrain->loss, "retrain", "training", step, problem);
-        timer_start(trainer->timers, "trace");
-        write_trace_row(retrain, problem);
-        trainer_flush_trace(trainer, is_last || evaluates, problem);
-        timer_stop(trainer->timers);
-        is_good = !is_last || finish(retrain, problem);
-        if (is_good && evaluates)
-            evaluate_dev(retrain, result, problem);
-        if (is_good && trainer_report_is_due(trainer, is_last || evaluates))
-            report(retrain, result, MPI_Wtime() - start, evaluates, problem);
-        if (is_last)
-            trainer_flush_trace(trainer, true, problem);
-        is_good = comm_agree(&trainer->comm, problem) && is_good;
-    }
-    result->seconds = MPI_Wtime() - start;
-    return is_good;
+    struct training_state *state = &retrain->state;
+    iterate(retrain, problem);
+    trainer_check_loss(state->loss_train, "retrain", "training", state->step, problem);
+    const bool is_last = state->step == retrain->num_steps;
+    const bool ends_epoch = state->step % retrain->steps_per_epoch == 0;
+    state->owes_evaluation =
+        trainer->dev != NULL && (is_last || (ends_epoch && retrain->options->evaluates_each_epoch));
+    timer_start(trainer->timers, "trace");
+    write_trace_row(retrain, problem);
+    trainer_flush_trace(trainer, is_last || state->owes_evaluation, problem);
+    timer_stop(trainer->timers);
+}
+
+/* One update, unless an evaluation is still owed from before a stop, and what follows it. */
+static bool advance(struct retrain *retrain, struct problem *problem) {
+    const struct trainer *trainer = retrain->trainer;
+    struct training_state *state = &retrain->state;
+    if (!state->owes_evaluation)
+        update(retrain, problem);
+    const bool is_last = state->step == retrain->num_steps, evaluates = state->owes_evaluation;
+    if (is_last && !finish(retrain, problem))
+        return false;
+    if (evaluates)
+        evaluate_dev(retrain, problem);
+    struct decision decision = checkpoints_decide(trainer, is_last || evaluates);
+    state->seconds = MPI_Wtime() - retrain->start;
+    if (decision.wants_report)
+        report(retrain, evaluates && !state->owes_evaluation, problem);
+    if (is_last)
+        trainer_flush_trace(trainer, true, problem);
+    if (is_last && trainer->texts != NULL)
+        decision.wants_checkpoint = true; /* generation is long and does not stop half-way */
+    const struct phase_state phase = phase_of(retrain);
+    return comm_agree(&trainer->comm, problem) &&
+           checkpoints_follow(trainer, &phase, &decision, problem);
+}
+
+static bool loop(struct retrain *retrain, struct problem *problem) {
+    const struct phase_state phase = phase_of(retrain);
+    bool is_good = checkpoints_restore(retrain->trainer, &phase, problem);
+    retrain->start = MPI_Wtime() - retrain->state.seconds;
+    while (is_good && (retrain->state.step < retrain->num_steps || retrain->state.owes_evaluation))
+        is_good = advance(retrain, problem);
+    return is_good && finish(retrain, problem);
 }
 
 /* Language modelling: by its texts, once. */
@@ -201,6 +237,24 @@ static bool evaluate_generated(const struct trainer *trainer, const struct stage
     return is_good;
 }
 
+/* What is evaluated once, behind the last update. */
+static bool evaluate_rest(struct retrain *retrain, struct retrain_result *result,
+                          struct problem *problem) {
+    const struct trainer *trainer = retrain->trainer;
+    const struct point point = {retrain->used_factors, NULL};
+    const struct decision stop = {.wants_checkpoint = true, .stops = true};
+    const struct phase_state phase = phase_of(retrain);
+    if (trainer->other_dev != NULL)
+        result->other_dev =
+            evaluate_dataset(trainer, retrain->pipeline, &point, trainer->other_dev);
+    if (trainer->test != NULL && !checkpoints_is_stopping(trainer))
+        result->test = evaluate_dataset(trainer, retrain->pipeline, &point, trainer->test);
+    if (checkpoints_is_stopping(trainer))
+        return checkpoints_follow(trainer, &phase, &stop, problem);
+    return evaluate_generated(trainer, retrain->used_stage, &point, &result->dev, &result->test,
+                              problem);
+}
+
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
                  const struct retrain_extension *extension, const struct stage *stage,
                  float *factors, struct retrain_result *result, struct problem *problem) {
@@ -208,21 +262,20 @@ bool retrain_run(const struct trainer *trainer, const struct retrain_options *op
         .trainer = trainer, .options = options, .extension = extension, .stage = stage};
     *result = (struct retrain_result){0};
     retrain_open(&retrain);
+    const struct training_state *state = &retrain.state;
     const size_t bytes = stage->factors.size * sizeof *factors;
-    memcpy(retrain.state.factors, factors, bytes);
-    retrain.used_factors = retrain.state.factors;
-    bool is_good = loop(&retrain, result, problem);
-    const struct point point = {retrain.used_factors, NULL};
-    if (is_good && trainer->other_dev != NULL)
-        result->other_dev = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->other_dev);
-    if (is_good && trainer->test != NULL)
-        result->test = evaluate_dataset(trainer, retrain.pipeline, &point, trainer->test);
-    is_good = is_good && evaluate_generated(trainer, retrain.stage, &point, &result->dev,
-                                            &result->test, problem);
-    result->num_steps = retrain.state.step;
-    result->num_tokens = retrain.num_tokens;
-    result->loss_train = retrain.loss;
-    memcpy(factors, retrain.state.factors, bytes);
+    memcpy(state->factors, factors, bytes);
+    retrain.used_factors = state->factors;
+    bool is_good = loop(&retrain, problem);
+    result->dev = state->dev;
+    is_good = is_good && evaluate_rest(&retrain, result, problem);
+    result->num_steps = state->step;
+    result->num_tokens = state->num_tokens;
+    result->seconds = state->seconds;
+    result->loss_train = state->loss_train;
+    result->best_score = state->best_score;
+    result->best_step = state->best_step;
+    memcpy(factors, state->factors, bytes);
     retrain_close(&retrain);
     return is_good;
 }

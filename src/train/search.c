@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "model/selection.h"
 #include "train/budget.h"
+#include "train/checkpoints.h"
 #include "train/hypergradient.h"
 #include "train/state.h"
 #include "train/trainer.h"
@@ -27,13 +28,13 @@ struct search {
     struct training_state state,
         saved; /* saved: before the look-ahead (factors and their optimiser) */
     struct gradient gradient;
-    float *selection, *first_selection, *d_logits; /* [selection_size] */
+    float *selection, *first_selection; /* [selection_size] */
     uint32_t *subset;
     size_t num_validation, num_train; /* subset: validation first, then training */
     struct sampler train_sampler, validation_sampler;
     struct batch *train, *validation;
-    size_t num_steps, num_tokens;
-    double loss_train, loss_validation; /* validation: NAN in an iteration that has none */
+    size_t num_steps;
+    double start; /* of the phase, were there no earlier attempts */
     bool has_validation_loss;
 };
 
@@ -94,7 +95,6 @@ static void search_open(struct search *search) {
     search->gradient.selection = memory_allocate(size, sizeof(float), "a gradient");
     search->selection = memory_allocate(size, sizeof(float), "selection variables");
     search->first_selection = memory_allocate(size, sizeof(float), "selection variables");
-    search->d_logits = memory_allocate(size, sizeof(float), "the hypergradient");
     search->train = trainer_batch(trainer);
     search->validation = trainer_batch(trainer);
     const size_t per_pass = sampler_batches_per_pass(&search->train_sampler);
@@ -112,7 +112,6 @@ static void search_close(struct search *search) {
     memory_free(search->gradient.selection);
     memory_free(search->selection);
     memory_free(search->first_selection);
-    memory_free(search->d_logits);
     batch_destroy(&search->train);
     batch_destroy(&search->validation);
     sampler_free(&search->train_sampler);
@@ -159,7 +158,8 @@ static void step_selection(struct search *search) {
         .gradient_scale = 1,
     };
     timer_start(search->trainer->timers, "optimizer");
-    adam_update(&search->state.selection_adam, &step, NULL, search->d_logits, search->state.logits);
+    adam_update(&search->state.selection_adam, &step, NULL, search->state.d_logits,
+                search->state.logits);
     timer_stop(search->trainer->timers);
     compute_selection(search);
 }
@@ -177,10 +177,10 @@ static double train_gradient(struct search *search, bool keep, bool wants_select
 }
 
 static void iterate_single_level(struct search *search) {
-    search->loss_train = train_gradient(search, false, true);
+    search->state.loss_train = train_gradient(search, false, true);
     selection_backward((enum selection_constraint)search->options->constraint, search->selection,
                        search->gradient.selection, search->stage->num_modules,
-                       search->stage->options.adapters.num_components, search->d_logits);
+                       search->stage->options.adapters.num_components, search->state.d_logits);
     step_factors(search);
     step_selection(search);
 }
@@ -188,7 +188,8 @@ static void iterate_single_level(struct search *search) {
 static void iterate_bilevel(struct search *search, bool moves_selection) {
     const bool is_paper = search->options->recipe == RECIPE_PAPER;
     const bool is_exact = search->options->hypergradient == HYPERGRADIENT_EXACT;
-    search->loss_train = train_gradient(search, moves_selection && is_paper && is_exact, false);
+    search->state.loss_train =
+        train_gradient(search, moves_selection && is_paper && is_exact, false);
     const double rate = factor_rate(search);
     copy_factors(&search->state, &search->saved);
     step_factors(search);
@@ -204,8 +205,8 @@ static void iterate_bilevel(struct search *search, bool moves_selection) {
         .validation = search->validation,
     };
     timer_start(search->trainer->timers, "hypergradient");
-    search->loss_validation =
-        hypergradient_compute(search->hypergradient, &request, search->d_logits);
+    search->state.loss_validation =
+        hypergradient_compute(search->hypergradient, &request, search->state.d_logits);
     timer_stop(search->trainer->timers);
     step_selection(search);
     if (is_paper)
@@ -222,18 +223,18 @@ static void draw_batches(struct search *search) {
     const uint64_t key = phase_step(PHASE_SEARCH, search->state.step);
     size_t count = sampler_next(&search->train_sampler, search->state.step, examples);
     batch_fill(search->train, trainer->train, examples, count, key, true);
-    search->num_tokens += search->train->num_tokens;
+    search->state.num_tokens += search->train->num_tokens;
     if (search->options->is_meta) {
         count = sampler_next(&search->validation_sampler, search->state.step, examples);
         batch_fill(search->validation, trainer->train, examples, count, key, true);
-        search->num_tokens += search->validation->num_tokens;
+        search->state.num_tokens += search->validation->num_tokens;
     }
     memory_free(examples);
 }
 
 static void iterate(struct search *search) {
     draw_batches(search);
-    search->loss_validation = NAN;
+    search->state.loss_validation = NAN;
     const bool moves_selection = search->state.step % search->options->selection_every == 0;
     search->has_validation_loss = search->options->is_meta && moves_selection;
     if (search->options->is_meta)
@@ -260,8 +261,8 @@ static bool write_trace_row(const struct search *search, const struct search_res
         .selection = result->selection,
         .logits = result->logits,
         .hypergradient = d_logits,
-        .loss_train = search->loss_train,
-        .loss_validation = search->loss_validation,
+        .loss_train = search->state.loss_train,
+        .loss_validation = search->state.loss_validation,
         .ranks = result->ranks,
     };
     return trace_add_search(trainer->trace, &row, problem);
@@ -291,7 +292,7 @@ static void observe(const struct search *search, struct search_result *result, f
                                 (double)result->num_modules;
     if (!wants_row)
         return;
-    gather_all(search, search->d_logits, d_logits);
+    gather_all(search, search->state.d_logits, d_logits);
     write_trace_row(search, result, d_logits, problem);
 }
 
@@ -311,13 +312,13 @@ static void report(const struct search *search, const struct search_result *resu
         .phase = "search",
         .step = search->state.step,
         .num_steps = search->num_steps,
-        .loss_train = search->loss_train,
-        .loss_validation = search->loss_validation,
+        .loss_train = search->state.loss_train,
+        .loss_validation = search->state.loss_validation,
         .score = NAN,
         .learning_rate = factor_rate(search),
         .mean_rank = mean_rank(result),
         .mean_entropy = result->mean_entropy,
-        .tokens_per_second = (double)search->num_tokens / seconds,
+        .tokens_per_second = (double)search->state.num_tokens / seconds,
         .seconds_left = seconds / done * (all - done),
     };
     progress_write(search->trainer->progress, &line, problem);
@@ -351,32 +352,44 @@ static double largest_movement(const struct search *search) {
     return all;
 }
 
-static bool loop(struct search *search, struct search_result *result, struct problem *problem) {
+/* One iteration, and what is told of it. */
+static bool advance(struct search *search, struct search_result *result, float *d_logits,
+                    struct problem *problem) {
     const struct trainer *trainer = search->trainer;
-    const double start = MPI_Wtime();
+    const struct training_state *state = &search->state;
+    const struct phase_state phase = {PHASE_SEARCH, search->num_steps, search->stage,
+                                      &search->state, NULL};
+    iterate(search);
+    const bool is_last = state->step == search->num_steps;
+    if (trainer_check_loss(state->loss_train, "search", "training", state->step, problem) &&
+        search->has_validation_loss)
+        trainer_check_loss(state->loss_validation, "search", "validation", state->step, problem);
+    const bool wants_row = is_last || state->step % trainer->trace_every == 0;
+    const struct decision decision = checkpoints_decide(trainer, is_last);
+    search->state.seconds = MPI_Wtime() - search->start;
+    timer_start(trainer->timers, "trace");
+    if (wants_row || decision.wants_report)
+        observe(search, result, d_logits, wants_row, problem);
+    if (decision.wants_report)
+        report(search, result, state->seconds, problem);
+    trainer_flush_trace(trainer, is_last, problem);
+    timer_stop(trainer->timers);
+    return comm_agree(&trainer->comm, problem) &&
+           checkpoints_follow(trainer, &phase, &decision, problem);
+}
+
+static bool loop(struct search *search, struct search_result *result, struct problem *problem) {
+    const struct phase_state phase = {PHASE_SEARCH, search->num_steps, search->stage,
+                                      &search->state, NULL};
     float *d_logits = memory_allocate(result->num_modules * result->num_components, sizeof(float),
                                       "the hypergradient");
-    bool is_good = true;
-    while (is_good && search->state.step < search->num_steps) {
-        iterate(search);
-        const size_t step = search->state.step;
-        const bool is_last = step == search->num_steps;
-        if (trainer_check_loss(search->loss_train, "search", "training", step, problem) &&
-            search->has_validation_loss)
-            trainer_check_loss(search->loss_validation, "search", "validation", step, problem);
-        const bool wants_row = is_last || step % trainer->trace_every == 0;
-        const bool wants_report = trainer_report_is_due(trainer, is_last);
-        timer_start(trainer->timers, "trace");
-        if (wants_row || wants_report)
-            observe(search, result, d_logits, wants_row, problem);
-        if (wants_report)
-            report(search, result, MPI_Wtime() - start, problem);
-        trainer_flush_trace(trainer, is_last, problem);
-        timer_stop(trainer->timers);
-        is_good = comm_agree(&trainer->comm, problem);
-    }
+    bool is_good = checkpoints_restore(search->trainer, &phase, problem);
+    search->start = MPI_Wtime() - search->state.seconds;
+    compute_selection(search);
+    observe(search, result, d_logits, false, problem); /* of a search that is resumed at its end */
+    while (is_good && search->state.step < search->num_steps)
+        is_good = advance(search, result, d_logits, problem);
     memory_free(d_logits);
-    result->seconds = MPI_Wtime() - start;
     return is_good;
 }
 
@@ -397,9 +410,10 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
     memcpy(search.first_selection, search.selection, stage->selection_size * sizeof(float));
     const bool is_good = loop(&search, result, problem);
     result->num_steps = search.state.step;
-    result->num_tokens = search.num_tokens;
-    result->loss_train = search.loss_train;
-    result->loss_validation = search.loss_validation;
+    result->num_tokens = search.state.num_tokens;
+    result->seconds = search.state.seconds;
+    result->loss_train = search.state.loss_train;
+    result->loss_validation = search.state.loss_validation;
     result->train_examples = search.num_train;
     result->validation_examples = search.num_validation;
     result->largest_movement = largest_movement(&search);

@@ -80,9 +80,3 @@ void trainer_flush_trace(const struct trainer *trainer, bool is_now, struct prob
     else
         trace_flush_if_due(trainer->trace, problem);
 }
-
-bool trainer_report_is_due(const struct trainer *trainer, bool is_last) {
-    int is_due = is_last || (trainer->progress != NULL && progress_is_due(trainer->progress));
-    comm_broadcast(&trainer->comm, 0, &is_due, sizeof is_due);
-    return is_due != 0;
-}

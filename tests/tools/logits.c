@@ -68,7 +68,7 @@ static void print_all(const struct job *job, const struct stage *stage, const fl
 static void print_untrained(const char *input, const char *const *overrides, size_t num_overrides,
                             struct problem *problem) {
     struct job job;
-    if (job_open(&job, MPI_COMM_WORLD, input, overrides, num_overrides, problem)) {
+    if (job_open(&job, MPI_COMM_WORLD, input, overrides, num_overrides, false, problem)) {
         size_t *ranks = memory_allocate(job.num_modules, sizeof *ranks, "ranks");
         const struct stage_request request = {.ranks = ranks};
         struct stage *stage = job_create_stage(&job, &request, problem);
