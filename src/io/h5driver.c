@@ -213,6 +213,12 @@ static H5FD_t *driver_open(const char *path, unsigned flags, hid_t access, haddr
         close(descriptor);
         return NULL;
     }
+    if (status.st_size == 0 && (flags & (H5F_ACC_TRUNC | H5F_ACC_CREAT)) == 0) {
+        errno = ENODATA; /* HDF5 would make it a new file */
+        push_error(H5E_CANTOPENFILE, "an empty file");
+        close(descriptor);
+        return NULL;
+    }
     struct h5driver *driver = memory_allocate(1, sizeof *driver, "the HDF5 driver");
     driver->descriptor = descriptor;
     /* An old file is emptied at the first write, after the lock: another job may be writing it. */
