@@ -366,7 +366,7 @@ static bool conclude(struct run *run, struct problem *problem) {
         char *text = results_text(&results);
         write_output(run, "result.json", text, problem);
         memory_free(text);
-        if (job->config.adapter.method != METHOD_FULL)
+        if (method_has_ranks((enum adapter_method)job->config.adapter.method))
             results_print_rank_table(job, run->output.ranks);
         results_print_metrics(&results);
         if (job->config.output.prints_timers)

@@ -327,11 +327,14 @@ static void check_method(struct input *input, const struct config *config) {
     const bool is_full = adapter->method == METHOD_FULL;
     size_t index;
     const struct config_key *key = find_key("adapter.ranks_from", &index);
-    if ((adapter->method == METHOD_ADALORA || is_full) && adapter->ranks_from != NULL &&
-        *adapter->ranks_from != '\0')
+    const bool is_given = adapter->ranks_from != NULL && *adapter->ranks_from != '\0';
+    if (is_given && adapter->method == METHOD_ADALORA)
         add_mistake(input, input->sources[index], key->path,
-                    is_full ? "expected none, as adapter.method full has no ranks"
-                            : "expected none, as adapter.method adalora finds the ranks itself");
+                    "expected none, as adapter.method adalora finds the ranks itself");
+    if (is_given && (is_full || adapter->method == METHOD_ADAPTER))
+        add_mistake(input, input->sources[index], key->path,
+                    "expected none, as adapter.method %s has no ranks",
+                    config_method_name(adapter->method));
     key = find_key("model.init", &index);
     if (config->model.init == INIT_RANDOM && !is_full)
         add_mistake(input, input->sources[index], key->path,

@@ -17,7 +17,7 @@ static const char *const TASK_NAMES[] = {"cola", "sst2", "mrpc", "rte", "stsb", 
                                          "qqp",  "mnli", "wnli", "ner", "e2e",  "webnlg"};
 static const char *const METHODS[] = {
     [METHOD_AUTOLORA] = "autolora", [METHOD_LORA] = "lora", [METHOD_RANDOM] = "random",
-    [METHOD_ADALORA] = "adalora",   [METHOD_FULL] = "full",
+    [METHOD_ADALORA] = "adalora",   [METHOD_FULL] = "full", [METHOD_ADAPTER] = "adapter",
 };
 static const char *const INITS[] = {
     [INIT_PRETRAINED] = "pretrained",
@@ -142,7 +142,9 @@ static const struct config_key KEYS[] = {
            HELP("autolora: search the ranks, then retrain at them; lora: train at uniform ranks; "
                 "random: train at random ranks (the control of a search); "
                 "adalora: cut components down to a total rank while they are trained; "
-                "full: no adapters, all weights of the model are trained")),
+                "full: no adapters, all weights of the model are trained; "
+                "adapter: bottleneck adapters behind both output projections of every block, trained with the "
+                "blocks' layer norms (Houlsby et al. 2019), whatever adapter.targets are")),
     INTEGER("adapter.rank", adapter.rank, DEFAULT("8"), FROM_TO(1, 4096),
             HELP("autolora: k, the largest rank that the search can choose; lora: the rank of every module; "
                  "random, adalora: the mean rank, if adapter.mean_rank is 0")),
@@ -175,6 +177,8 @@ static const struct config_key KEYS[] = {
     STRING("adapter.from", adapter.from, DEFAULT("\"\""),
            HELP("a PEFT adapter directory: no search, the training starts from its factors, at its ranks "
                 "(adapter.ranks_from: at those) and scales")),
+    INTEGER("adapter.bottleneck", adapter.bottleneck, DEFAULT("64"), FROM_TO(1, 65536),
+            HELP("adapter: size of the bottleneck")),
     STRING("adapter.ranks_from", adapter.ranks_from, DEFAULT("\"\""),
            HELP("a ranks.json: train at its ranks, without a search; \"\": none")),
 

@@ -253,6 +253,10 @@ static bool copy_tokenizer(const struct saved_run *run, const char *directory,
 }
 
 bool export_merged(const struct saved_run *run, const char *directory, struct problem *problem) {
+    if (run->stage->options.adapters.bottleneck > 0)
+        return problem_set(problem, EXIT_USAGE,
+                           "export: bottleneck adapters (adapter.method adapter) are layers of "
+                           "their own, which a plain checkpoint has no place for");
     if (!export_prepare_directory(run, directory, problem))
         return false;
     char *path = file_join(directory, "model.safetensors");

@@ -547,6 +547,9 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
                 .scales = scales,
                 .dropout = (float)job->config.adapter.dropout,
                 .num_components = request->num_components,
+                .bottleneck = job->config.adapter.method == METHOD_ADAPTER
+                                  ? job->config.adapter.bottleneck
+                                  : 0,
                 .has_singular_values = request->has_singular_values,
             },
         .head_kind = head_kind_of((enum task_kind)job->config.task.kind),

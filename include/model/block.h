@@ -10,6 +10,7 @@
 
 #include "model/architecture.h"
 #include "model/attention.h"
+#include "model/bottleneck.h"
 #include "model/linear.h"
 #include "model/microbatch.h"
 
@@ -26,6 +27,7 @@ struct block {
     uint64_t seed;
     struct linear projections[NUM_PROJECTIONS];
     struct layer_norm norms[NUM_HALVES];
+    struct bottleneck bottlenecks[NUM_HALVES]; /* behind each half's branch and dropout */
     struct attention attention;
 };
 
@@ -46,6 +48,7 @@ struct block_activations {
     float *normalized[NUM_HALVES];    /* [R, d] */
     float *deviation[NUM_HALVES];     /* [R] */
     float *low_rank[NUM_PROJECTIONS]; /* h [T or R, rank] */
+    float *bottleneck_input[NUM_HALVES], *bottleneck[NUM_HALVES]; /* h [R, d], u [R, size] */
 };
 
 /* What the backward pass leaves for its tangent. */

@@ -37,6 +37,8 @@ struct parameter_table {
 size_t parameter_table_add(struct parameter_table *table, char *name, size_t rows, size_t columns,
                            enum initialization initialization, bool has_weight_decay,
                            uint64_t identity);
+/* An identity for a tensor that is known by its name: alike for tensors of one name. */
+uint64_t parameter_identity(const char *name);
 void parameter_table_free(struct parameter_table *table);
 
 /* Fills values [size]. `draw` tells apart several fresh starts under one seed (search, retrain). */

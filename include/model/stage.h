@@ -23,6 +23,8 @@ struct adapter_options {
     const float *scales;      /* [modules of the whole model] lora_scale */
     float dropout;            /* on the adapters' input */
     size_t num_components;    /* k: selection variables a module; 0: none */
+    size_t bottleneck;        /* size of bottleneck adapters behind both output projections of every
+                                 block, trained with the block's layer norms; 0: none. No tangents */
     bool has_singular_values; /* one trained for each component (AdaLoRA); no selection variables */
 };
 

@@ -10,7 +10,14 @@
 #include "train/search.h"
 #include "train/trainer.h"
 
-enum adapter_method { METHOD_AUTOLORA, METHOD_LORA, METHOD_RANDOM, METHOD_ADALORA, METHOD_FULL };
+enum adapter_method {
+    METHOD_AUTOLORA,
+    METHOD_LORA,
+    METHOD_RANDOM,
+    METHOD_ADALORA,
+    METHOD_FULL,
+    METHOD_ADAPTER
+};
 
 /* Keys adapter.*. */
 struct method_options {
@@ -22,6 +29,7 @@ struct method_options {
     double alpha;
     bool is_target[NUM_PROJECTIONS]; /* key "targets": a list of projection names */
     double dropout;
+    size_t bottleneck;                /* adapter: size of the bottlenecks */
     size_t initial_rank;              /* adalora: of every module; 0: 1.5 times the mean */
     double warmup_share, final_share; /* adalora: parts of the updates before and after the cut */
     size_t allocate_every;            /* adalora: updates from one mask to the next */
@@ -88,6 +96,8 @@ struct method {
                   struct problem *problem);
 };
 const struct method *method_of(enum adapter_method method);
+/* Whether there are low-rank adapters; all ranks are 0 otherwise. */
+bool method_has_ranks(enum adapter_method method);
 
 /* round(mean_rank * modules), or rank * modules where no mean is given. */
 size_t method_total_rank(const struct method_input *input);

@@ -345,6 +345,33 @@ static size_t row_size(const struct pass *pass) {
     return pass->rows.num_tokens * pass->block->hidden_size;
 }
 
+/* The bottleneck adapter of a half, where there is one. The low-rank rooms are large enough, and no
+ * projection is at work. */
+static void squeeze(const struct pass *pass, enum block_half half,
+                    struct block_activations *activations, float *y) {
+    const struct bottleneck *bottleneck = &pass->block->bottlenecks[half];
+    if (bottleneck->size == 0)
+        return;
+    memcpy(activations->bottleneck_input[half], y, row_size(pass) * sizeof *y);
+    bottleneck_forward(bottleneck, pass->point, pass->rows.num_tokens,
+                       pass->scratch->linear.low_rank, activations->bottleneck[half], y);
+}
+
+/* d_branch: the cotangent of what the half's branch gives, from that of what is added to its input.
+ */
+static void branch_cotangent(const struct pass *pass, enum block_half half, const float *d_sum,
+                             const struct gradient *gradient, float *d_branch) {
+    const struct bottleneck *bottleneck = &pass->block->bottlenecks[half];
+    const struct linear_scratch *scratch = &pass->scratch->linear;
+    float *const rooms[] = {scratch->low_rank, scratch->low_rank_tangent};
+    memcpy(d_branch, d_sum, row_size(pass) * sizeof *d_branch);
+    if (bottleneck->size > 0)
+        bottleneck_backward(bottleneck, pass->point, pass->activations->bottleneck_input[half],
+                            pass->activations->bottleneck[half], pass->rows.num_tokens, rooms,
+                            gradient, d_branch);
+    drop(pass, half, d_branch);
+}
+
 static void dropped_copy(const struct pass *pass, enum block_half half, const float *x,
                          float *copy) {
     memcpy(copy, x, row_size(pass) * sizeof *copy);
@@ -365,6 +392,7 @@ void block_forward(const struct block *block, const struct point *point,
     attention_branch(&pass, activations->attention_input, query_input(&pass), activations,
                      attended);
     drop(&pass, HALF_ATTENTION, attended);
+    squeeze(&pass, HALF_ATTENTION, activations, attended);
     vector_add(activations->input_rows, row_size(&pass), attended);
     if (is_pre_norm)
         norm(&pass, HALF_FEED_FORWARD, activations, attended, activations->feed_forward_input);
@@ -372,6 +400,7 @@ void block_forward(const struct block *block, const struct point *point,
         norm(&pass, HALF_ATTENTION, activations, attended, attended);
     feed_forward_branch(&pass, activations->feed_forward_input, activations, output);
     drop(&pass, HALF_FEED_FORWARD, output);
+    squeeze(&pass, HALF_FEED_FORWARD, activations, output);
     vector_add(attended, row_size(&pass), output);
     if (!is_pre_norm)
         norm(&pass, HALF_FEED_FORWARD, activations, output, output);
@@ -380,7 +409,7 @@ void block_forward(const struct block *block, const struct point *point,
 static void backward_pre_norm(const struct pass *pass, struct block_cotangents *cotangents,
                               struct gradient *gradient, float *d_input) {
     float *d_branch = pass->scratch->hidden[0], *d_attended = cotangents->d_attended;
-    dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_output, d_branch);
+    branch_cotangent(pass, HALF_FEED_FORWARD, cotangents->d_output, gradient, d_branch);
     feed_forward_branch_backward(pass, cotangents, d_branch, gradient, false,
                                  cotangents->d_feed_forward_input);
     norm_gradient(pass, HALF_FEED_FORWARD, cotangents->d_feed_forward_input, gradient);
@@ -388,7 +417,7 @@ static void backward_pre_norm(const struct pass *pass, struct block_cotangents *
     vector_add(cotangents->d_output, row_size(pass), d_attended);
 
     const bool is_wanted = d_input != NULL || pass->block->norms[HALF_ATTENTION].weight.is_trained;
-    dropped_copy(pass, HALF_ATTENTION, d_attended, d_branch);
+    branch_cotangent(pass, HALF_ATTENTION, d_attended, gradient, d_branch);
     attention_branch_backward(pass, cotangents, d_branch, gradient, NULL,
                               is_wanted ? cotangents->d_attention_input : NULL);
     if (is_wanted)
@@ -404,13 +433,13 @@ static void backward_post_norm(const struct pass *pass, struct block_cotangents 
     float *d_branch = pass->scratch->hidden[0], *around = pass->scratch->hidden[1];
     norm_gradient(pass, HALF_FEED_FORWARD, cotangents->d_output, gradient);
     norm_backward(pass, HALF_FEED_FORWARD, cotangents->d_output, cotangents->d_attended);
-    dropped_copy(pass, HALF_FEED_FORWARD, cotangents->d_attended, d_branch);
+    branch_cotangent(pass, HALF_FEED_FORWARD, cotangents->d_attended, gradient, d_branch);
     feed_forward_branch_backward(pass, cotangents, d_branch, gradient, true,
                                  cotangents->d_attended);
 
     norm_gradient(pass, HALF_ATTENTION, cotangents->d_attended, gradient);
     norm_backward(pass, HALF_ATTENTION, cotangents->d_attended, around);
-    dropped_copy(pass, HALF_ATTENTION, around, d_branch);
+    branch_cotangent(pass, HALF_ATTENTION, around, gradient, d_branch);
     attention_branch_backward(pass, cotangents, d_branch, gradient, around, d_input);
 }
 

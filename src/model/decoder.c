@@ -235,6 +235,13 @@ static void normalize(struct decoder *decoder, const struct block *block, const 
                        decoder->normalized);
 }
 
+static void squeeze(struct decoder *decoder, const struct block *block, const struct point *point,
+                    enum block_half half, size_t rows) {
+    if (block->bottlenecks[half].size > 0)
+        bottleneck_forward(&block->bottlenecks[half], point, rows, decoder->scratch.low_rank,
+                           decoder->low_rank, decoder->branch);
+}
+
 static void step_block(struct decoder *decoder, const struct block *block, struct cache *cache,
                        const struct point *point, const struct decoder_rows *rows, float *x) {
     const size_t count = rows->count, hidden = count * block->hidden_size;
@@ -248,6 +255,7 @@ static void step_block(struct decoder *decoder, const struct block *block, struc
     attend_all(decoder, cache, &block->attention, rows);
     project(decoder, block, point, PROJECTION_ATTENTION_OUTPUT, decoder->context, count,
             decoder->branch);
+    squeeze(decoder, block, point, HALF_ATTENTION, count);
     vector_add(decoder->branch, hidden, x);
 
     normalize(decoder, block, point, HALF_FEED_FORWARD, count, x);
@@ -255,6 +263,7 @@ static void step_block(struct decoder *decoder, const struct block *block, struc
     activation_forward(block->activation, decoder->wide, count * block->intermediate_size,
                        decoder->wide);
     project(decoder, block, point, PROJECTION_OUTPUT, decoder->wide, count, decoder->branch);
+    squeeze(decoder, block, point, HALF_FEED_FORWARD, count);
     vector_add(decoder->branch, hidden, x);
 }
 

@@ -26,6 +26,13 @@ size_t parameter_table_add(struct parameter_table *table, char *name, size_t row
     return offset;
 }
 
+uint64_t parameter_identity(const char *name) {
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (; *name != '\0'; ++name)
+        hash = (hash ^ (unsigned char)*name) * 1099511628211u;
+    return hash;
+}
+
 void parameter_table_free(struct parameter_table *table) {
     for (size_t i = 0; i < table->count; ++i)
         memory_free(table->entries[i].name);

@@ -57,6 +57,37 @@ static void add_adapter(struct stage *stage, size_t block, enum projection proje
         stage->largest_rank = adapter->rank;
 }
 
+static size_t add_bottleneck_tensor(struct stage *stage, const char *module, const char *part,
+                                    size_t rows, size_t columns, bool is_bias) {
+    char *name = memory_format("%s.adapter.%s", module, part);
+    const size_t offset = parameter_table_add(&stage->factors, name, rows, columns,
+                                              is_bias ? INITIALIZE_ZERO : INITIALIZE_NORMAL,
+                                              !is_bias, parameter_identity(name));
+    stage->factors.entries[stage->factors.count - 1].deviation = 0.01f; /* near the identity */
+    return offset;
+}
+
+static struct bottleneck add_bottleneck(struct stage *stage, size_t block, int half) {
+    const struct architecture *architecture = &stage->options.architecture;
+    const size_t size = stage->options.adapters.bottleneck, width = architecture->hidden_size;
+    char *module = architecture_module_name(architecture, block,
+                                            half == HALF_ATTENTION ? PROJECTION_ATTENTION_OUTPUT
+                                                                   : PROJECTION_OUTPUT);
+    const struct bottleneck bottleneck = {
+        .size = size,
+        .hidden_size = width,
+        .down_weight_offset =
+            add_bottleneck_tensor(stage, module, "down.weight", size, width, false),
+        .down_bias_offset = add_bottleneck_tensor(stage, module, "down.bias", 1, size, true),
+        .up_weight_offset = add_bottleneck_tensor(stage, module, "up.weight", width, size, false),
+        .up_bias_offset = add_bottleneck_tensor(stage, module, "up.bias", 1, width, true),
+    };
+    memory_free(module);
+    if (size > stage->largest_rank)
+        stage->largest_rank = size;
+    return bottleneck;
+}
+
 static struct attention attention_of(const struct stage_options *options, size_t index) {
     const struct architecture *architecture = &options->architecture;
     const size_t head_size = architecture->hidden_size / architecture->num_attention_heads;
@@ -101,6 +132,8 @@ static void create_block(struct stage *stage, struct block *block, size_t index)
         if (options->adapters.is_target[p])
             add_adapter(stage, index, (enum projection)p, module++, linear);
     }
+    for (int h = 0; h < NUM_HALVES && options->adapters.bottleneck > 0; ++h)
+        block->bottlenecks[h] = add_bottleneck(stage, index, h);
     stage_train_block(stage, block);
 }
 

@@ -111,6 +111,11 @@ static void lay_out_activations(struct cursor *cursor, const struct sizes *sizes
     lay_out_norms(cursor, sizes, a->normalized, a->deviation);
     for (int p = 0; p < NUM_PROJECTIONS; ++p)
         a->low_rank[p] = take(cursor, low_rank_size(sizes, block, p));
+    for (int h = 0; h < NUM_HALVES; ++h) {
+        const size_t size = block->bottlenecks[h].size;
+        a->bottleneck_input[h] = size > 0 ? take(cursor, sizes->row_hidden) : NULL;
+        a->bottleneck[h] = take(cursor, sizes->rows * size);
+    }
 }
 
 static void lay_out_cotangents(struct cursor *cursor, const struct sizes *sizes, bool is_pre_norm,

@@ -47,7 +47,7 @@ static float residual_deviation(const struct architecture *architecture) {
     return 0.02f / sqrtf(2.0f * (float)architecture->num_blocks);
 }
 
-static void list_block(struct weight_list *list, struct block *block) {
+static void list_projections(struct weight_list *list, struct block *block) {
     for (int p = 0; p < NUM_PROJECTIONS; ++p) {
         struct linear *linear = &block->projections[p];
         const struct projection_storage storage =
@@ -62,10 +62,18 @@ static void list_block(struct weight_list *list, struct block *block) {
                     INITIALIZE_ZERO, &linear->bias);
         memory_free(storage.module);
     }
+}
+
+static void list_norms(struct weight_list *list, struct block *block) {
     for (int h = 0; h < NUM_HALVES; ++h)
         list_norm(list,
                   architecture_norm_name(list->architecture, block->index, (enum block_half)h),
                   &block->norms[h]);
+}
+
+static void list_block(struct weight_list *list, struct block *block) {
+    list_projections(list, block);
+    list_norms(list, block);
 }
 
 static void list_embedding(struct weight_list *list, struct embedding *embedding) {
@@ -118,14 +126,6 @@ struct stage_weight *stage_weights(struct stage *stage, size_t *count) {
     return list.weights;
 }
 
-/* FNV-1a: the same name, the same random numbers. */
-static uint64_t identity_of(const char *name) {
-    uint64_t hash = 14695981039346656037u;
-    for (; *name != '\0'; ++name)
-        hash = (hash ^ (unsigned char)*name) * 1099511628211u;
-    return hash;
-}
-
 /* An entry for the tensor, unless it is another part of one that has its entry. Takes the name. */
 static size_t add_entry(struct stage *stage, struct stage_weight *weight, size_t first_entry) {
     struct parameter_table *table = &stage->factors;
@@ -134,7 +134,7 @@ static size_t add_entry(struct stage *stage, struct stage_weight *weight, size_t
             return table->entries[i].offset;
     const size_t offset = parameter_table_add(
         table, weight->name, weight->rows, weight->columns, weight->initialization,
-        weight->initialization == INITIALIZE_NORMAL, identity_of(weight->name));
+        weight->initialization == INITIALIZE_NORMAL, parameter_identity(weight->name));
     struct parameter *entry = &table->entries[table->count - 1];
     entry->deviation = weight->deviation;
     entry->is_pretrained = true;
@@ -169,9 +169,10 @@ void stage_train_embedding(struct stage *stage) {
 
 void stage_train_block(struct stage *stage, struct block *block) {
     struct weight_list list = {.architecture = &stage->options.architecture};
-    if (!stage->options.trains_all)
-        return;
-    list_block(&list, block);
+    if (stage->options.trains_all)
+        list_block(&list, block);
+    else if (stage->options.adapters.bottleneck > 0)
+        list_norms(&list, block);
     train(stage, &list);
 }
 

@@ -36,11 +36,17 @@ static const struct method METHODS[] = {
     [METHOD_LORA] = {method_lora_ranks, train_adapters},
     [METHOD_RANDOM] = {method_random_ranks, train_adapters},
     [METHOD_ADALORA] = {NULL, method_adalora_train},
-    [METHOD_FULL] = {NULL, train_adapters}, /* no ranks: the stages train all weights */
+    /* Without ranks: what the stages train is decided where they are created. */
+    [METHOD_FULL] = {NULL, train_adapters},
+    [METHOD_ADAPTER] = {NULL, train_adapters},
 };
 
 const struct method *method_of(enum adapter_method method) {
     return &METHODS[method];
+}
+
+bool method_has_ranks(enum adapter_method method) {
+    return method != METHOD_FULL && method != METHOD_ADAPTER;
 }
 
 void method_output_free(struct method_output *output) {

@@ -1,4 +1,4 @@
-"""Methods that train the model's own weights."""
+"""Methods that train the model's own weights, or whole layers of their own."""
 import json
 import struct
 
@@ -7,6 +7,7 @@ from common import Job, assert_same, cases
 
 FULL = {"adapter.method": "full", "model.hidden_dropout": 0.1, "model.attention_dropout": 0.1,
         "optimizer.lr": 3e-3}
+ADAPTER = {**FULL, "adapter.method": "adapter", "adapter.bottleneck": 6}
 LANGUAGE = {"adapter.method": "full", "model.hidden_dropout": 0.1, "optimizer.lr": 3e-3}
 
 
@@ -50,10 +51,35 @@ def assert_same_on(job, rank_counts, keys):
     return alone
 
 
-@cases(cola=("cola", (2, 3, 5)), ner=("ner", (2, 4)))
+@cases(full_cola=(FULL, "cola", (2, 3, 5)), full_ner=(FULL, "ner", (2, 4)),
+       adapter_cola=(ADAPTER, "cola", (2, 3)), adapter_ner=(ADAPTER, "ner", (2,)))
 def test_any_number_of_ranks(case):
-    task, rank_counts = case
-    assert_same_on(Job(task), rank_counts, FULL)
+    keys, task, rank_counts = case
+    assert_same_on(Job(task), rank_counts, keys)
+
+
+def test_bottleneck_adapters_of_a_language_model():
+    """The generated texts too are those of any number of ranks."""
+    job = language_job({"adapter.method": "adapter", "adapter.bottleneck": 3, "optimizer.lr": 0.02})
+    results = assert_same_on(job, (2, 3), {})
+    outcome = common.start(["evaluate", results.folder], 2)
+    assert outcome.code == 0, outcome
+    assert json.loads(outcome.out) == results.result["metrics"]
+
+
+def test_bottleneck_adapters_and_norms_are_kept():
+    """For every block two adapters and two layer norms, and the task head; nothing else."""
+    results = Job("cola").results(2, ADAPTER)
+    kept = checkpoint(results)
+    block = 2 * (24 * 6 + 6 + 6 * 24 + 24) + 2 * (24 + 24)
+    assert sum(len(texts) for _, texts in kept.values()) == 3 * block + 2 * 24 + 2
+    result = results.result
+    assert result["adapter_parameters"] == 3 * block
+    assert result["trainable_parameters"] == 3 * block + 2 * 24 + 2
+    assert len([name for name in kept if "LayerNorm" in name]) == 3 * 2 * 2
+    outcome = common.start(["export", results.folder, "--format", "merged", "--out",
+                            results.folder / "merged"])
+    assert outcome.code == 2 and "bottleneck" in outcome.messages[0], outcome
 
 
 def test_language_model_on_any_number_of_ranks():
@@ -126,7 +152,9 @@ def test_learns():
 
 @cases(random_start=({"adapter.method": "lora", "model.init": "random"}, "model.init"),
        ranks=({"adapter.method": "full", "adapter.ranks_from": "ranks.json"},
-              "adapter.ranks_from"))
+              "adapter.ranks_from"),
+       bottleneck=({"adapter.method": "adapter", "adapter.ranks_from": "ranks.json"},
+                   "adapter.ranks_from"))
 def test_contradictions(case):
     keys, word = case
     outcome = Job("cola").run(1, keys)

@@ -269,8 +269,9 @@ static void test_lists_and_choices(void **state) {
     assert_value_refused("parallel.layout", "[1,\"2\"]",
                          "expected a list of integers 0 .. 65536, found [1,\"2\"]");
     assert_value_refused("parallel.layout", "3", "expected a list of integers 0 .. 65536, found 3");
-    assert_value_refused("adapter.method", "LoRA",
-                         "expected one of autolora, lora, random, adalora, full, found \"LoRA\"");
+    assert_value_refused(
+        "adapter.method", "LoRA",
+        "expected one of autolora, lora, random, adalora, full, adapter, found \"LoRA\"");
     assert_value_refused("task.kind", "translation",
                          "expected one of sequence_classification, token_classification, "
                          "language_modeling, found \"translation\"");
@@ -279,7 +280,7 @@ static void test_lists_and_choices(void **state) {
         "in.json: adapter.ranks_from: expected none, as adapter.method adalora finds the "
         "ranks itself");
     assert_value_refused("adapter.method", "1",
-                         "expected one of autolora, lora, random, adalora, full, found 1");
+                         "expected one of autolora, lora, random, adalora, full, adapter, found 1");
     assert_refused(INPUT(", \"run\": {\"name\": 5}"), NULL,
                    "in.json: run.name: expected a string, not empty, found 5");
     assert_value_refused("search.meta", "\"true\"", "expected true or false, found \"true\"");

@@ -1,9 +1,10 @@
-/* All weights trained: every gradient against PyTorch on tiny models of every family, in one stage
- * and split over several, and against the loss itself with dropout. */
+/* All weights trained, or bottleneck adapters with layer norms: every gradient against PyTorch on
+ * tiny models of every family, in one stage and split over several, and against the loss itself
+ * with dropout. */
 #include "fixture.h"
 #include "reference.h"
 
-enum { MOST_STAGES = 3 };
+enum { MOST_STAGES = 3, BOTTLENECK = 5 };
 static const double TOLERANCE = 1e-4;
 
 /* A model on one to three stages, passed through by hand, and the gradients of its case. */
@@ -11,6 +12,7 @@ struct bench {
     struct fixture fixture;
     struct weights *expected;
     struct fixture_batch batch;
+    bool has_adapters; /* and frozen weights */
     size_t num_stages;
     struct stage *stages[MOST_STAGES];
     struct slot *slots[MOST_STAGES];
@@ -59,10 +61,12 @@ static void open_stage(struct bench *bench, size_t s, size_t first_block, size_t
         .num_blocks = num_blocks,
         .has_embedding = s == 0,
         .has_task_head = s + 1 == bench->num_stages,
-        .trains_all = true,
+        .trains_all = !bench->has_adapters,
+        .adapters.bottleneck = bench->has_adapters ? BOTTLENECK : 0,
         .seed = 3,
     };
     bench->stages[s] = stage_create(&options);
+    fixture_load_stage(&bench->fixture, bench->stages[s]);
     bench->slots[s] = slot_create(bench->stages[s], &bench->batch.capacity, false);
     bench->workspaces[s] = workspace_create(bench->stages[s], &bench->batch.capacity, 8);
     const size_t size = bench->stages[s]->factors.size;
@@ -73,11 +77,13 @@ static void open_stage(struct bench *bench, size_t s, size_t first_block, size_t
     fill_factors(bench, &bench->stages[s]->factors, bench->factors[s]);
 }
 
-/* dropout: the rate everywhere. */
-static struct bench bench_open(const char *name, size_t num_stages, float dropout) {
+/* folder: "full" or "adapter"; dropout: the rate everywhere. */
+static struct bench bench_open(const char *folder, const char *name, size_t num_stages,
+                               float dropout) {
     struct bench bench = {.fixture = fixture_open(name), .num_stages = num_stages};
     char *file = memory_format("%s.safetensors", name);
-    bench.expected = fixture_weights("full", file);
+    bench.has_adapters = strcmp(folder, "adapter") == 0;
+    bench.expected = fixture_weights(folder, file);
     memory_free(file);
     bench.batch = fixture_batch(&bench.fixture, "train");
     bench.batch.microbatch.has_dropout = dropout > 0;
@@ -168,9 +174,9 @@ static double largest_gradient(const struct bench *bench) {
     return largest;
 }
 
-static void check_against_pytorch(const char *name) {
+static void check_against_pytorch(const char *folder, const char *name) {
     for (size_t num_stages = 1; num_stages <= MOST_STAGES; ++num_stages) {
-        struct bench bench = bench_open(name, num_stages, 0);
+        struct bench bench = bench_open(folder, name, num_stages, 0);
         const float loss = (float)forward(&bench, true);
         backward(&bench);
         combine_tied(&bench);
@@ -183,28 +189,35 @@ static void check_against_pytorch(const char *name) {
 
 static void test_bert(void **state) {
     (void)state;
-    check_against_pytorch("bert-sequence");
-    check_against_pytorch("bert-token");
+    check_against_pytorch("full", "bert-sequence");
+    check_against_pytorch("full", "bert-token");
 }
 
 static void test_roberta(void **state) {
     (void)state;
-    check_against_pytorch("roberta-sequence");
-    check_against_pytorch("roberta-token");
+    check_against_pytorch("full", "roberta-sequence");
+    check_against_pytorch("full", "roberta-token");
 }
 
 static void test_gpt2_with_tied_head(void **state) {
     (void)state;
-    check_against_pytorch("gpt2-language");
+    check_against_pytorch("full", "gpt2-language");
+}
+
+static void test_bottleneck_adapters(void **state) {
+    (void)state;
+    check_against_pytorch("adapter", "bert-sequence");
+    check_against_pytorch("adapter", "roberta-token");
+    check_against_pytorch("adapter", "gpt2-language");
 }
 
 /* Entries of all stages are those of one stage, in the same order, and so are their gradients. */
-static void check_stages_equal(const char *name) {
-    struct bench one = bench_open(name, 1, 0.2f);
+static void check_stages_equal(const char *folder, const char *name) {
+    struct bench one = bench_open(folder, name, 1, 0.2f);
     forward(&one, true);
     backward(&one);
     for (size_t num_stages = 2; num_stages <= MOST_STAGES; ++num_stages) {
-        struct bench several = bench_open(name, num_stages, 0.2f);
+        struct bench several = bench_open(folder, name, num_stages, 0.2f);
         forward(&several, true);
         backward(&several);
         size_t at = 0, entry = 0;
@@ -225,9 +238,11 @@ static void check_stages_equal(const char *name) {
 
 static void test_stages_are_equal(void **state) {
     (void)state;
-    check_stages_equal("bert-sequence");
-    check_stages_equal("roberta-token");
-    check_stages_equal("gpt2-language");
+    check_stages_equal("full", "bert-sequence");
+    check_stages_equal("full", "roberta-token");
+    check_stages_equal("full", "gpt2-language");
+    check_stages_equal("adapter", "bert-sequence");
+    check_stages_equal("adapter", "gpt2-language");
     assert_int_equal(memory_blocks_now(), 0);
 }
 
@@ -247,8 +262,8 @@ static double loss_beside(struct bench *bench, size_t offset, const float *direc
 
 /* Every tensor along its own gradient, with dropout: the slope of the loss is the gradient's norm.
  */
-static void check_slopes(const char *name) {
-    struct bench bench = bench_open(name, 1, 0.2f);
+static void check_slopes(const char *folder, const char *name) {
+    struct bench bench = bench_open(folder, name, 1, 0.2f);
     forward(&bench, true);
     backward(&bench);
     const double smallest = 1e-2 * largest_gradient(&bench);
@@ -276,9 +291,11 @@ static void check_slopes(const char *name) {
 
 static void test_slopes_with_dropout(void **state) {
     (void)state;
-    check_slopes("bert-sequence");
-    check_slopes("roberta-sequence");
-    check_slopes("gpt2-language");
+    check_slopes("full", "bert-sequence");
+    check_slopes("full", "roberta-sequence");
+    check_slopes("full", "gpt2-language");
+    check_slopes("adapter", "bert-sequence");
+    check_slopes("adapter", "gpt2-language");
     assert_int_equal(memory_blocks_now(), 0);
 }
 
@@ -313,7 +330,7 @@ static void test_random_start(void **state) {
     (void)state;
     static const char *const names[] = {"bert-sequence", "roberta-token", "gpt2-language"};
     for (size_t n = 0; n < 3; ++n) {
-        struct bench bench = bench_open(names[n], 1, 0);
+        struct bench bench = bench_open("full", names[n], 1, 0);
         const struct stage *stage = bench.stages[0];
         float *values = bench.factors[0];
         parameter_table_initialize(&stage->factors, 5, 1, values);
@@ -327,6 +344,41 @@ static void test_random_start(void **state) {
         }
         bench_close(&bench);
     }
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
+/* Bottlenecks start near the identity: weights with deviation 0.01, biases 0. */
+static void test_start_of_bottlenecks(void **state) {
+    (void)state;
+    struct bench bench = bench_open("adapter", "bert-sequence", 1, 0);
+    const double before = forward(&bench, false);
+    const struct parameter_table *table = &bench.stages[0]->factors;
+    float *fresh = memory_allocate(table->size, sizeof *fresh, "values");
+    parameter_table_initialize(table, 5, 1, fresh);
+    size_t num_bottlenecks = 0;
+    for (size_t i = 0; i < table->count; ++i) {
+        const struct parameter *entry = &table->entries[i];
+        const size_t count = entry->rows * entry->columns;
+        if (strstr(entry->name, ".adapter.") == NULL)
+            continue;
+        ++num_bottlenecks;
+        double mean, deviation;
+        moments_of(fresh + entry->offset, count, &mean, &deviation);
+        const bool is_bias = strstr(entry->name, ".bias") != NULL;
+        assert_true(fabs(deviation - (is_bias ? 0 : 0.01)) < 0.002);
+        assert_int_equal(entry->has_weight_decay, !is_bias);
+        memcpy(bench.factors[0] + entry->offset, fresh + entry->offset, count * sizeof *fresh);
+    }
+    assert_int_equal(num_bottlenecks, 3 * 2 * 4);
+    const double near = forward(&bench, false);
+    for (size_t i = 0; i < table->count; ++i)
+        if (strstr(table->entries[i].name, ".adapter.") != NULL)
+            memset(bench.factors[0] + table->entries[i].offset, 0,
+                   table->entries[i].rows * table->entries[i].columns * sizeof *fresh);
+    const double identity = forward(&bench, false);
+    assert_true(near != identity && fabs(near - identity) < 0.02 * fabs(before - identity));
+    memory_free(fresh);
+    bench_close(&bench);
     assert_int_equal(memory_blocks_now(), 0);
 }
 
@@ -357,9 +409,11 @@ int main(void) {
         cmocka_unit_test(test_bert),
         cmocka_unit_test(test_roberta),
         cmocka_unit_test(test_gpt2_with_tied_head),
+        cmocka_unit_test(test_bottleneck_adapters),
         cmocka_unit_test(test_stages_are_equal),
         cmocka_unit_test(test_slopes_with_dropout),
         cmocka_unit_test(test_random_start),
+        cmocka_unit_test(test_start_of_bottlenecks),
         cmocka_unit_test(test_nothing_more_is_trained_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
