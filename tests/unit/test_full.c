@@ -2,6 +2,7 @@
  * tiny models of every family, in one stage and split over several, and against the loss itself
  * with dropout. */
 #include "fixture.h"
+#include "model/decoder.h"
 #include "reference.h"
 
 enum { MOST_STAGES = 3, BOTTLENECK = 5 };
@@ -299,6 +300,62 @@ static void test_slopes_with_dropout(void **state) {
     assert_int_equal(memory_blocks_now(), 0);
 }
 
+/* `length` tokens of the batch as one sequence; arrays of two borrow. */
+static struct microbatch one_sequence(const struct bench *bench, size_t first, size_t length,
+                                      size_t offsets[2], size_t pair_offsets[2]) {
+    struct microbatch microbatch = bench->batch.microbatch;
+    offsets[0] = pair_offsets[0] = 0;
+    offsets[1] = length;
+    pair_offsets[1] = length * length;
+    microbatch.num_sequences = 1;
+    microbatch.num_tokens = microbatch.longest = length;
+    microbatch.offsets = offsets;
+    microbatch.pair_offsets = pair_offsets;
+    microbatch.token_ids += first;
+    microbatch.type_ids += first;
+    microbatch.labels += first;
+    return microbatch;
+}
+
+/* The decoder, token by token, gives what a pass over the whole sequence gives. */
+static void check_decoder(const char *folder) {
+    enum { PROMPT = 5 };
+    struct bench bench = bench_open(folder, "gpt2-language", 1, 0);
+    const struct stage *stage = bench.stages[0];
+    const size_t hidden = bench.fixture.architecture.hidden_size;
+    const size_t first = bench.batch.offsets[2], length = bench.batch.offsets[3] - first;
+    const struct point point = {bench.factors[0], NULL};
+    size_t offsets[2], pair_offsets[2];
+    struct microbatch sequence = one_sequence(&bench, first, length, offsets, pair_offsets);
+    stage_forward(stage, &point, &sequence, false, bench.slots[0], bench.workspaces[0]);
+    float *whole = memory_allocate(length * hidden, sizeof *whole, "outputs");
+    memcpy(whole, slot_output(bench.slots[0]), length * hidden * sizeof *whole);
+
+    const struct decoder_options options = {1, 1, PROMPT, length - PROMPT};
+    struct decoder *decoder = decoder_create(stage, &options);
+    sequence = one_sequence(&bench, first, PROMPT, offsets, pair_offsets);
+    stage_forward(stage, &point, &sequence, false, bench.slots[0], bench.workspaces[0]);
+    decoder_start(decoder, &sequence, bench.slots[0]);
+    float *x = memory_allocate(hidden, sizeof *x, "an output");
+    for (size_t i = PROMPT; i < length; ++i) {
+        const size_t text = 0;
+        const struct decoder_rows rows = {1, &text, &text, bench.batch.token_ids + first + i};
+        decoder_step(decoder, &point, &rows, x);
+        assert_close(x, whole + i * hidden, hidden, 1e-5, folder);
+    }
+    memory_free(x);
+    memory_free(whole);
+    decoder_destroy(&decoder);
+    bench_close(&bench);
+}
+
+static void test_decoder(void **state) {
+    (void)state;
+    check_decoder("full");
+    check_decoder("adapter");
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
 /* The mean and deviation of a tensor's values. */
 static void moments_of(const float *values, size_t count, double *mean, double *deviation) {
     double sum = 0, squares = 0;
@@ -412,6 +469,7 @@ int main(void) {
         cmocka_unit_test(test_bottleneck_adapters),
         cmocka_unit_test(test_stages_are_equal),
         cmocka_unit_test(test_slopes_with_dropout),
+        cmocka_unit_test(test_decoder),
         cmocka_unit_test(test_random_start),
         cmocka_unit_test(test_start_of_bottlenecks),
         cmocka_unit_test(test_nothing_more_is_trained_otherwise),
