@@ -4,6 +4,7 @@
 #include "fixture.h"
 #include "model/decoder.h"
 #include "reference.h"
+#include "train/pipeline.h"
 
 enum { MOST_STAGES = 3, BOTTLENECK = 5 };
 static const double TOLERANCE = 1e-4;
@@ -203,6 +204,82 @@ static void test_roberta(void **state) {
 static void test_gpt2_with_tied_head(void **state) {
     (void)state;
     check_against_pytorch("full", "gpt2-language");
+}
+
+/* The pipeline adds up the two gradients of the tied embedding and counts it once in the norm. */
+static void test_pipeline_with_tied_head(void **state) {
+    (void)state;
+    struct bench bench = bench_open("full", "gpt2-language", 1, 0);
+    const struct comm comm = comm_of(MPI_COMM_SELF);
+    const struct pipeline_options options = {
+        .capacity = bench.batch.capacity, .largest_count = 1, .num_threads = 8};
+    struct pipeline *pipeline = pipeline_create(&comm, bench.stages[0], &options);
+    const struct batch batch = {.num_microbatches = 1, .microbatches = &bench.batch.microbatch};
+    const struct point point = {bench.factors[0], NULL};
+    struct gradient gradient = {bench.gradients[0], NULL};
+    pipeline_gradient(pipeline, &point, &batch, false, &gradient);
+    compare(&bench, largest_gradient(&bench));
+    double squares = 0;
+    for (size_t i = 0; i < bench.stages[0]->factors.count; ++i) {
+        const struct parameter *entry = &bench.stages[0]->factors.entries[i];
+        for (size_t j = 0; !entry->is_copy && j < entry->rows * entry->columns; ++j)
+            squares += pow((double)gradient.factors[entry->offset + j], 2);
+    }
+    assert_true(fabs(pipeline_norm(pipeline, gradient.factors) - sqrt(squares)) <
+                1e-9 * sqrt(squares));
+    pipeline_destroy(&pipeline);
+    bench_close(&bench);
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
+/* The batch `copies` times over, each with its part of the loss; free as any batch. */
+static void repeat_batch(struct fixture_batch *batch, size_t copies) {
+    const struct microbatch one = batch->microbatch;
+    const size_t sequences = one.num_sequences, tokens = one.num_tokens;
+    batch->offsets =
+        memory_resize(batch->offsets, copies * sequences + 1, sizeof(size_t), "a batch");
+    batch->pair_offsets =
+        memory_resize(batch->pair_offsets, copies * sequences + 1, sizeof(size_t), "a batch");
+    batch->sequence_numbers =
+        memory_resize(batch->sequence_numbers, copies * sequences + 1, sizeof(size_t), "a batch");
+    batch->token_ids = memory_resize(batch->token_ids, copies * tokens, sizeof(int32_t), "a batch");
+    batch->labels = memory_resize(batch->labels, copies * tokens, sizeof(int32_t), "a batch");
+    for (size_t i = tokens; i < copies * tokens; ++i) {
+        batch->token_ids[i] = batch->token_ids[i - tokens];
+        batch->labels[i] = batch->labels[i - tokens];
+    }
+    for (size_t i = sequences + 1; i <= copies * sequences; ++i) {
+        batch->offsets[i] = batch->offsets[i - sequences] + tokens;
+        batch->pair_offsets[i] = batch->pair_offsets[i - sequences] + batch->capacity.pairs;
+        batch->sequence_numbers[i] = i;
+    }
+    batch->microbatch.num_sequences = copies * sequences;
+    batch->microbatch.num_tokens = copies * tokens;
+    batch->microbatch.offsets = batch->offsets;
+    batch->microbatch.pair_offsets = batch->pair_offsets;
+    batch->microbatch.sequence_numbers = batch->sequence_numbers;
+    batch->microbatch.token_ids = batch->token_ids;
+    batch->microbatch.labels = batch->labels;
+    batch->microbatch.loss_scale /= (float)copies;
+    batch->capacity = (struct capacity){copies * tokens, copies * sequences, one.longest,
+                                        copies * batch->capacity.pairs};
+}
+
+/* More labelled tokens than the head takes at a time. */
+static void test_many_labelled_tokens(void **state) {
+    (void)state;
+    struct bench bench = bench_open("full", "gpt2-language", 1, 0);
+    repeat_batch(&bench.batch, 7);
+    slot_destroy(&bench.slots[0]);
+    workspace_destroy(&bench.workspaces[0]);
+    bench.slots[0] = slot_create(bench.stages[0], &bench.batch.capacity, false);
+    bench.workspaces[0] = workspace_create(bench.stages[0], &bench.batch.capacity, 8);
+    forward(&bench, true);
+    backward(&bench);
+    combine_tied(&bench);
+    compare(&bench, largest_gradient(&bench));
+    bench_close(&bench);
+    assert_int_equal(memory_blocks_now(), 0);
 }
 
 static void test_bottleneck_adapters(void **state) {
@@ -461,11 +538,14 @@ static void test_nothing_more_is_trained_otherwise(void **state) {
     fixture_close(&fixture);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    MPI_Init(&argc, &argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bert),
         cmocka_unit_test(test_roberta),
         cmocka_unit_test(test_gpt2_with_tied_head),
+        cmocka_unit_test(test_pipeline_with_tied_head),
+        cmocka_unit_test(test_many_labelled_tokens),
         cmocka_unit_test(test_bottleneck_adapters),
         cmocka_unit_test(test_stages_are_equal),
         cmocka_unit_test(test_slopes_with_dropout),
@@ -474,5 +554,7 @@ int main(void) {
         cmocka_unit_test(test_start_of_bottlenecks),
         cmocka_unit_test(test_nothing_more_is_trained_otherwise),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    MPI_Finalize();
+    return failed;
 }
