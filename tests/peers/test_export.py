@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import ByteLevelBPETokenizer
-from transformers import (AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer,
-                          RobertaConfig, RobertaModel)
+from transformers import (AutoModelForCausalLM, AutoModelForSequenceClassification, AutoModelForTokenClassification,
+                          AutoTokenizer, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaModel)
 
 TOLERANCE = 1e-4
 LABELS = ["O", "B-X", "I-X"]
@@ -39,6 +39,10 @@ def sentences(count, seed):
 def write_data(folder, task):
     folder.mkdir()
     for split, count, seed in (("train", 40, 1), ("dev", 25, 2)):
+        if task == "e2e":
+            (folder / {"train": "train.txt", "dev": "valid.txt"}[split]).write_text(
+                "".join(f"{words[0]} : {words[-1]}||{' '.join(words)}\n" for words in sentences(count, seed)))
+            continue
         with open(folder / f"{split}.tsv", "w", encoding="utf-8") as out:
             for words in sentences(count, seed):
                 if task == "cola":
@@ -60,6 +64,20 @@ def make_roberta(folder):
                            num_attention_heads=4, intermediate_size=96, max_position_embeddings=66, type_vocab_size=1,
                            initializer_range=0.3)
     RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_gpt2(folder):
+    """A tiny random GPT-2 with a byte-level BPE vocabulary."""
+    folder.mkdir()
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator([" ".join(words) for words in sentences(200, 3)], vocab_size=320, show_progress=False,
+                                  special_tokens=["<|endoftext|>"])
+    tokenizer.save_model(str(folder))
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=tokenizer.get_vocab_size(), n_positions=64, n_embd=48, n_layer=3, n_head=4,
+                        initializer_range=0.2, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
 
@@ -87,6 +105,13 @@ class Case:
     def modules(self):
         """The names of the adapted modules: ranks.json of a run."""
         return list(json.loads((self.run("names", adapter__method="lora", retrain__steps=1) / "ranks.json").read_text()))
+
+    def uneven_ranks(self):
+        """Ranks that differ, 0 among them, and the file that holds them."""
+        ranks = {module: [3, 0, 1, 5, 0, 2][i % 6] for i, module in enumerate(self.modules())}
+        path = self.folder / "ranks.json"
+        path.write_text(json.dumps(ranks))
+        return ranks, str(path)
 
     def export(self, run, form):
         folder = self.folder / f"{run.name}-{form}"
@@ -125,12 +150,8 @@ def report(name, found, examples):
 
 
 def check_exports(case, name, **keys):
-    draw = random.Random(name)
-    ranks = {module: draw.choice([0, 1, 2, 3, 5]) for module in case.modules()}
-    path = case.folder / "ranks.json"
-    path.write_text(json.dumps(ranks))
-    assert 0 in ranks.values() and len(set(ranks.values())) > 2, ranks
-    run = case.run("run", adapter__ranks_from=str(path), **keys)
+    ranks, path = case.uneven_ranks()
+    run = case.run("run", adapter__ranks_from=path, **keys)
     examples = case.examples(run)
     merged_folder, adapter_folder = case.export(run, "merged"), case.export(run, "peft")
     merged, loading = CLASSES[case.task].from_pretrained(merged_folder, attn_implementation="eager",
@@ -166,6 +187,51 @@ def check_full(case, name, **keys):
     unmoved = [key for key, values in merged.state_dict().items() if torch.equal(values, base[key])]
     assert all(key.endswith("position_ids") for key in unmoved), unmoved
     return report(name, difference(examples, merged), examples)
+
+
+def language_loss(case, model, end):
+    """Mean loss of the completions' tokens on the dev split, computed by transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(case.model)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for line in (case.folder / "data" / "valid.txt").read_text().splitlines():
+            context, completion = line.split("||")
+            context = [*tokenizer.encode(context), end]
+            ids = [*context, *tokenizer.encode(" " + completion), end]
+            logits = model.eval()(input_ids=torch.tensor([ids])).logits[0, len(context) - 1:-1]
+            target = torch.tensor(ids[len(context):])
+            total += float(torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
+            count += len(target)
+    return total / count
+
+
+def check_generation(case, name):
+    """GPT-2: query and value adapters become one on c_attn. The program's loss is compared; its logits are never whole."""
+    case.keys["task.max_new_tokens"] = 4
+    ranks, path = case.uneven_ranks()
+    run = case.run("run", adapter__ranks_from=path)
+    expected = json.loads((run / "result.json").read_text())["metrics"]["dev"]["loss"]
+    end = AutoTokenizer.from_pretrained(case.model).convert_tokens_to_ids("<|endoftext|>")
+    merged = AutoModelForCausalLM.from_pretrained(case.export(run, "merged"))
+    adapter = case.export(run, "peft")
+    base = AutoModelForCausalLM.from_pretrained(case.model)
+    untrained = language_loss(case, base, end)
+    adapted = PeftModel.from_pretrained(base, adapter)
+    found = {module.removeprefix("base_model.model."): layer.r["default"]
+             for module, layer in adapted.named_modules() if hasattr(layer, "lora_A") and len(layer.lora_A) > 0}
+    sums = {}
+    for module, rank in ranks.items():
+        fused = module.rpartition(".")[0]
+        sums[fused] = sums.get(fused, 0) + rank
+    assert found == {module: rank for module, rank in sums.items() if rank > 0}, (found, sums)
+    again = case.run("again", adapter__from=str(adapter), optimizer__lr=1e-30)
+    assert json.loads((again / "ranks.json").read_text()) == ranks
+    losses = {"merged": language_loss(case, merged, end), "PEFT": language_loss(case, adapted, end),
+              "read back": json.loads((again / "result.json").read_text())["metrics"]["dev"]["loss"]}
+    for form, loss in losses.items():
+        print(f"{name}, {form}: loss {loss:.6f}, the program's {expected:.6f}, before training {untrained:.6f}")
+    return abs(untrained - expected) > 100 * TOLERANCE and all(abs(loss - expected) <= TOLERANCE
+                                                               for loss in losses.values())
 
 
 def check_adapter_of_peft(case, name):
@@ -215,6 +281,8 @@ def main():
             "RoBERTa full": lambda name: check_full(case(name, roberta, "ner"), name),
             "RoBERTa full from a random start": lambda name: check_full(case(name, roberta, "ner"), name,
                                                                         model__init="random", optimizer__lr=0.02),
+            "GPT-2 generation": lambda name: check_generation(
+                case(name, make_gpt2(folder / "gpt2"), "e2e"), name),
             "PEFT classification": lambda name: check_adapter_of_peft(case(name, arguments.model, "cola"), name),
             "PEFT labelling": lambda name: check_adapter_of_peft(case(name, roberta, "ner"), name),
         }
