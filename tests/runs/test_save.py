@@ -41,7 +41,7 @@ def copied(folder, name, data=None):
 @cases(sequence="cola", token="ner", regression="stsb", two_sets="mnli")
 def test_evaluate_repeats_the_result(task):
     """On any number of ranks, whatever the run itself was bound to."""
-    layout = {"cola": [1, 2], "ner": [1, 1]}[task]
+    layout = [1, 1] if task == "ner" else [1, 2]
     results = finished(task, **{"parallel.stages": 2, "parallel.layout": layout})
     before = sorted(path.name for path in results.folder.iterdir())
     for num_ranks in (1, 2, 3):
