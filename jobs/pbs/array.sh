@@ -1,13 +1,19 @@
 #!/bin/bash
-# The points of a sweep:   jobs/sweep submit inputs/sweeps/rank-grid.json --scheduler pbs   submits this.
+# Points of a sweep, submitted by   jobs/sweep submit SWEEP.json --scheduler pbs
+# Line i of the file SWEEP_TASKS is the point of array element i.
 #PBS -N autolora-sweep
 #PBS -j oe
 #PBS -r y
-cd "$PBS_O_WORKDIR" || exit 2
-. jobs/launch.sh
+cd "$PBS_O_WORKDIR" && . jobs/launch.sh && . jobs/pbs/job.sh || exit 2
 
-point=$(sed -n "$((PBS_ARRAY_INDEX + 1))p" "$SWEEP_DIR/tasks")
-launch "$point/input.json"
+index=${SWEEP_INDEX:-$PBS_ARRAY_INDEX}
+point=$(sed -n "$((index + 1))p" "$SWEEP_TASKS")
+settings=()
+set_wall_time
+launch_point "$point" "pbs $PBS_JOBID" "${settings[@]}"
 status=$?
-echo $status > "$point/exit_code"
+if has_to_continue $status; then
+    variables=SWEEP_TASKS=$SWEEP_TASKS,SWEEP_INDEX=$index,AUTOLORA_THREADS=$AUTOLORA_THREADS
+    successor=$(submit_successor "$variables" jobs/pbs/array.sh) && echo "pbs $successor" > "$point/job"
+fi
 exit $status
