@@ -80,7 +80,7 @@ quoted = '$(subst ','\'',$1)'
 # A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests help setup probe configure base-model demo check check-run check-peers info clean format format-check lint force
+.PHONY: all tests help setup probe configure base-model demo check check-run check-scheduler scheduler-setup check-peers info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program
@@ -128,6 +128,8 @@ $(BUILD)/cmd_info.o: DEFINES = -DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAG
 # ---- set-up ----
 setup: ## install what is missing (Debian, as root or with sudo), else say what is missing
 	+@MAKE='$(MAKE)' sh jobs/setup/packages.sh
+scheduler-setup: ## what make check-scheduler needs: Slurm, its qsub, ip
+	$(AGAIN) setup NEEDS='h5dump slurm qsub ip'
 probe: # names what is missing, for packages.sh
 	@$(foreach v,$(SETTINGS) CPPFLAGS LDLIBS MODEL,$v=$(call quoted,$($v))) sh jobs/setup/probe.sh $(NEEDS)
 configure: ## keep this command line's settings in build/config.mk: make configure HDF5_LIBS=...
@@ -149,6 +151,12 @@ check: ## every test; SANITIZE=1: under address and undefined-behaviour sanitize
 	$(AGAIN) check-run
 check-run:
 	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/run.py --build $(BUILD) --bin $(BIN) $(TEST_ARGS)
+check-scheduler: ## the job scripts under a Slurm of its own (as root; it is installed first)
+	$(AGAIN) setup NEEDS=h5dump
+	-$(AGAIN) scheduler-setup
+	$(AGAIN) all
+	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/run.py --build $(BUILD) --bin $(BIN) \
+	    --runs tests/scheduler -k runs/ --timeout 240 $(TEST_ARGS)
 check-peers: ## make the reference data again and compare with PyTorch and transformers (downloads about 3 GB)
 	$(AGAIN) setup NEEDS=venv
 	$(AGAIN) tests

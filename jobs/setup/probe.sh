@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the names of what the build needs and does not find, one a line; nothing if all is there.
 # A library is there if a small program compiles, links and runs with the settings that `make probe`
-# passes in the environment. Arguments name what is wanted besides: h5dump, venv.
+# passes in the environment. Arguments name what is wanted besides: h5dump, venv, slurm, qsub, ip.
 # What the compiler said about NAME is left in build/probe/NAME.log.
 
 folder=build/probe
@@ -115,9 +115,16 @@ command -v "${MPIRUN%% *}" > /dev/null || echo mpirun
 has_python() { "$PYTHON" -c "$1" 2> /dev/null; }
 has_python 'import sys; sys.exit(sys.version_info < (3, 9))' || echo python
 [ -e "$MODEL/model.safetensors" ] || has_python 'import pip' || echo pip
+has_programs() {
+    for program; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "$program" > /dev/null || return 1
+    done
+}
 for need; do
     case $need in
     h5dump) command -v h5dump > /dev/null || echo h5dump ;;
+    slurm) has_programs munged slurmctld slurmd sbatch srun || echo slurm ;;
+    qsub | ip) has_programs $need || echo $need ;;
     venv) has_python 'import ensurepip, venv' || echo venv ;;
     esac
 done

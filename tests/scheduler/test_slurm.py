@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,42 +12,10 @@ import time
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parent.parent / "runs")]
 
 from cluster import Hosts, Slurm, isolated, run, wait_until  # noqa: E402
-from common import PROGRAM, ROOT, Job, Results, assert_same, new_folder  # noqa: E402
+from common import ROOT, new_folder  # noqa: E402
+from project import Project, sweep, texts  # noqa: E402
 
 SLURM = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
-
-
-class Project:
-    """A project's folder as a user has it, in which this process goes on; jobs/ is the repository's."""
-
-    def __init__(self, keys=None):
-        self.job = Job(keys={"retrain.steps": 8, **(keys or {})})
-        self.folder = new_folder()
-        shutil.copytree(ROOT / "jobs", self.folder / "jobs", ignore=shutil.ignore_patterns("local.sh"))
-        (self.folder / "bin").mkdir()
-        (self.folder / "bin" / "autolora").symlink_to(PROGRAM)
-        for name in ("inputs", "outputs"):
-            (self.folder / name).mkdir()
-        os.chdir(self.folder)
-        # What this machine needs; PBS gives a job none of the user's variables.
-        variables = [f"export {name}='{value}'\n" for name, value in os.environ.items()
-                     if name.startswith(("OMPI_", "OMP_WAIT", "SLURM_CONF"))]
-        self.local = pathlib.Path("jobs/env/local.sh")
-        self.local.write_text("".join(variables))
-
-    def input(self, name):
-        """An input file whose run goes to outputs/NAME."""
-        self.job.output = pathlib.Path("outputs") / name
-        return shutil.copy(self.job.write(), f"inputs/{name}.json")
-
-    def assert_result(self, name, expected, num_ranks=None):
-        found = Results(pathlib.Path("outputs") / name, None)
-        assert_same(found, expected, name)
-        if num_ranks is not None:
-            assert found.result["provenance"]["mpi_ranks"] == num_ranks, found.result["provenance"]
-
-    def reference(self):
-        return self.job.results(1, output="reference")
 
 
 def start_slurm(cores=4):
@@ -60,8 +27,12 @@ def submit(*command, **variables):
     return run(*command, env={**os.environ, **variables}).split()[-1]
 
 
-def texts(pattern):
-    return "".join(f"{path}:\n{path.read_text()}" for path in pathlib.Path(".").glob(pattern))
+def test_syntax():
+    """On any machine."""
+    scripts = [path for path in (ROOT / "jobs").rglob("*.sh") if not path.name.startswith("local")]
+    assert len(scripts) >= 7
+    for path in scripts:
+        run("bash", "-n", path)
 
 
 @isolated(*SLURM, "qsub")
@@ -131,7 +102,8 @@ def test_stopped():
     """A cancelled job is not queued again, and goes on when it is submitted once more; one that got USR1 is."""
     slurm, project = start_slurm(), Project(LONG)
     paths = [project.input("cancelled"), project.input("restarted")]
-    first, second = (submit("sbatch", "--ntasks=2", "jobs/slurm/run.sh", path) for path in paths)
+    first = submit("sbatch", "--ntasks=2", "jobs/slurm/run.sh", paths[0])
+    second = submit("sbatch", "--ntasks=2", "jobs/slurm/run.sh", paths[1], AUTOLORA_LAUNCHER="srun")
     for job, name, number in ((first, "cancelled", "TERM"), (second, "restarted", "USR1")):
         wait_for_retraining(name)
         run("scancel", "--batch", f"--signal={number}", job)
@@ -144,12 +116,6 @@ def test_stopped():
         assert "resumed" in pathlib.Path(f"outputs/autolora-{job}.out").read_text(), texts("outputs/*.out")
         project.assert_result(name, expected)
     assert slurm.field(first, "Restarts") == "0" and slurm.state(first) == "FAILED"
-
-
-def sweep(*arguments, code=0):
-    ran = subprocess.run(["jobs/sweep", *arguments], capture_output=True, text=True)
-    assert ran.returncode == code, ran
-    return ran.stdout
 
 
 # The program, but for the first attempts of some points: one is killed as if it needed more memory than there is, one
@@ -172,11 +138,10 @@ def test_sweep():
         local.write("AUTOLORA=./unlucky\n")
     data = pathlib.Path("later").absolute()
     base = project.input("base")
-    description = {"name": "six", "base": str(base), "grid": {"adapter.rank": [2, 4]},
-                   "zip": {"optimizer.lr": [1e-3, 1e-2, 1e-3],
-                           "task.data_dir": [str(project.job.data), str(project.job.data), str(data)]},
+    known = str(project.job.data)
+    description = {"name": "six", "base": str(base), "points": [{"adapter.rank": 2}, {"adapter.rank": 4}],
+                   "zip": {"optimizer.lr": [1e-3, 1e-2, 1e-3], "task.data_dir": [known, known, str(data)]},
                    "resources": {"ranks": 2, "minutes": 10, "memory_mb": 100}}
-    description["grid"], description["points"] = {}, [{"adapter.rank": 2}, {"adapter.rank": 4}]
     pathlib.Path("six.json").write_text(json.dumps(description))
     folder = "outputs/sweeps/six"
 
@@ -206,11 +171,12 @@ def test_sweep():
     with open("six.csv") as lines:
         rows = list(csv.DictReader(lines))
     assert len(rows) == 6 and all(row["provenance.mpi_ranks"] == "2" for row in rows), rows
-    expected = project.job.results(1, {"adapter.rank": 4, "optimizer.lr": 1e-3}, "expected").result
-    for row in (rows[3], rows[5]):
-        assert float(row["metrics.dev.loss"]) == expected["metrics"]["dev"]["loss"], (row, expected)
-        assert (row["adapter.rank"], row["optimizer.lr"]) == ("4", "0.001")
-    assert float(rows[4]["metrics.dev.loss"]) != expected["metrics"]["dev"]["loss"]
+    for numbers, rate in (((1, 5), 1e-3), ((3,), 1e-2)):
+        keys = {"adapter.rank": 4, "optimizer.lr": rate}
+        dev = project.job.results(1, keys, f"rate{rate}").result["metrics"]["dev"]
+        for row in (rows[i] for i in numbers):
+            assert (row["adapter.rank"], float(row["optimizer.lr"])) == ("4", rate), row
+            assert float(row["metrics.dev.loss"]) == dev["loss"], (row, dev)
 
 
 @isolated(*SLURM, "qsub", "qstat")
