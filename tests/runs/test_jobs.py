@@ -129,6 +129,7 @@ def test_local():
 
 def test_local_stops_with_checkpoints():
     """The real program. A Ctrl-C lets it write its checkpoint; submitted again it goes on."""
+    os.environ["OMPI_MCA_mpi_yield_when_idle"] = "1"
     project = Project({"output.report_seconds": 0})
     base = str(project.input("real"))
     expected = project.job.results(1, {"retrain.steps": 300, "run.seed": 2}, "expected").result
