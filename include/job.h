@@ -63,6 +63,10 @@ bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
 /* A file of the task's kind to be predicted, labels or not (io/dataset.h). Collective. */
 bool job_read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
                          struct problem *problem);
+/* Language modelling: the different contexts of a file, completions or not. Collective. Free with
+ * lm_references_free. */
+bool job_read_contexts(const struct job *job, const char *path, struct lm_references *contexts,
+                       struct problem *problem);
 void job_close(struct job *job);
 
 /* What results call the development set: "dev", of MNLI "dev_matched". */

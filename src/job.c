@@ -59,15 +59,18 @@ static char *task_file(const struct task_options *task, const char *given,
     return *given == '/' ? memory_copy_string(given) : file_join(task->data_dir, given);
 }
 
+static enum completion_format completion_format_of(const struct job *job) {
+    return strcmp(job->config.task.name, "webnlg") == 0 ? COMPLETION_WEBNLG : COMPLETION_LINES;
+}
+
 static bool read_split(const struct job *job, const struct tokenizer *tokenizer, char *path,
                        size_t limit, bool is_training, struct label_set *labels,
                        struct dataset *dataset, struct lm_references *references,
                        struct problem *problem) {
-    const bool is_webnlg = strcmp(job->config.task.name, "webnlg") == 0;
     const struct dataset_options options = {
         .kind = (enum task_kind)job->config.task.kind,
         .glue = job->glue,
-        .completion_format = is_webnlg ? COMPLETION_WEBNLG : COMPLETION_LINES,
+        .completion_format = completion_format_of(job),
         .references = references,
         .path = path,
         .max_length = job->config.task.max_length,
@@ -216,10 +219,14 @@ static bool check_family(const struct job *job, struct problem *problem) {
 static bool share_data(struct job *job, struct problem *problem) {
     if (job->comm.mpi_rank == 0 &&
         config_read_architecture(job->config.model.path, &job->architecture, problem) &&
-        check_family(job, problem) && check_lengths(job, problem) && job->purpose != JOB_APPLY &&
-        read_data(job, problem) && check_token_types(job, &job->train, problem) &&
-        check_token_types(job, &job->dev, problem))
-        check_token_types(job, &job->test, problem);
+        check_family(job, problem) && check_lengths(job, problem)) {
+        if (job->purpose == JOB_APPLY)
+            job->tokenizer = open_tokenizer(job, problem);
+        else if (read_data(job, problem) && check_token_types(job, &job->train, problem) &&
+                 check_token_types(job, &job->dev, problem) &&
+                 check_token_types(job, &job->other_dev, problem))
+            check_token_types(job, &job->test, problem);
+    }
     if (!comm_agree(&job->comm, problem))
         return false;
     comm_broadcast(&job->comm, 0, &job->architecture, sizeof job->architecture);
@@ -408,7 +415,7 @@ static bool open_all(struct job *job, struct problem *problem) {
     if (!comm_agree(&job->comm, problem))
         return false;
     name_modules(job);
-    if (job->config.task.kind == TASK_LANGUAGE_MODELING && job->purpose != JOB_APPLY)
+    if (job->config.task.kind == TASK_LANGUAGE_MODELING)
         return prepare_texts(job, problem);
     return true;
 }
@@ -433,33 +440,48 @@ bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
     return open_all(job, problem);
 }
 
-static void read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
-                            struct problem *problem) {
+static void read_unlabelled(const struct job *job, const char *path, struct lm_references *contexts,
+                            struct dataset *dataset, struct problem *problem) {
     const struct dataset_options options = {
         .kind = (enum task_kind)job->config.task.kind,
         .glue = job->glue,
         .path = path,
         .max_length = job->config.task.max_length,
         .is_unlabelled = true,
+        .completion_format = completion_format_of(job),
+        .references = contexts,
     };
     struct label_set none = {0};
-    struct tokenizer *tokenizer = open_tokenizer(job, problem);
-    if (tokenizer != NULL && dataset_read(dataset, &options, tokenizer, &none, problem))
+    if (dataset_read(dataset, &options, job->tokenizer, &none, problem))
         check_token_types(job, dataset, problem);
     label_set_free(&none);
-    tokenizer_destroy(&tokenizer);
 }
 
 bool job_read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
                          struct problem *problem) {
     *dataset = (struct dataset){0};
     if (job->comm.mpi_rank == 0)
-        read_unlabelled(job, path, dataset, problem);
+        read_unlabelled(job, path, NULL, dataset, problem);
     const bool is_good = comm_agree(&job->comm, problem);
     if (is_good)
         dataset_broadcast(&job->comm, dataset);
     else
         dataset_free(dataset);
+    return is_good;
+}
+
+bool job_read_contexts(const struct job *job, const char *path, struct lm_references *contexts,
+                       struct problem *problem) {
+    *contexts = (struct lm_references){0};
+    struct dataset dataset = {0};
+    if (job->comm.mpi_rank == 0)
+        read_unlabelled(job, path, contexts, &dataset, problem);
+    dataset_free(&dataset);
+    const bool is_good = comm_agree(&job->comm, problem);
+    if (is_good)
+        lm_references_broadcast(&job->comm, contexts);
+    else
+        lm_references_free(contexts);
     return is_good;
 }
 

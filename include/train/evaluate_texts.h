@@ -22,4 +22,11 @@ bool evaluate_texts(const struct text_evaluation *texts, const struct comm *comm
                     const struct lm_references *references, struct evaluation *evaluation,
                     struct problem *problem);
 
+/* Writes a text for each context into a file, a line each. False and a problem, the same on every
+ * rank. Collective. */
+bool texts_generate(const struct text_evaluation *texts, const struct comm *comm,
+                    const struct stage *stage, const struct point *point,
+                    const struct lm_references *contexts, const char *path,
+                    struct problem *problem);
+
 #endif

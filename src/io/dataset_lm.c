@@ -57,6 +57,13 @@ static char *strip(char *text) {
 static bool add_line(struct dataset_builder *builder, struct pair_list *list, char *line) {
     const char *path = builder->options->path;
     char *context = strip(line), *completion = strstr(context, SEPARATOR);
+    if (builder->options->is_unlabelled) {
+        if (completion != NULL)
+            *completion = '\0';
+        if (*context != '\0')
+            pair_list_add(list, context, "");
+        return true;
+    }
     if (completion == NULL)
         return problem_set(builder->problem, EXIT_DATA,
                            "%s:%zu: expected context||completion, found '%s' without ||", path,
@@ -137,7 +144,8 @@ static bool add_entry(struct dataset_builder *builder, struct pair_list *list,
                       const struct entry *entry, const struct json *value) {
     const struct json *triples = json_get(value, "modifiedtripleset");
     const struct json *texts = json_get(value, "lexicalisations");
-    if (!is_array(triples) || !is_array(texts))
+    const bool is_unlabelled = builder->options->is_unlabelled;
+    if (!is_array(triples) || (!is_unlabelled && !is_array(texts)))
         return entry_problem(builder, entry,
                              "the lists \"modifiedtripleset\" and \"lexicalisations\"");
     char *context = join_triples(triples);
@@ -148,6 +156,10 @@ static bool add_entry(struct dataset_builder *builder, struct pair_list *list,
     list->owned = dataset_grow(list->owned, &list->owned_capacity, list->num_owned + 1,
                                sizeof *list->owned, "contexts");
     list->owned[list->num_owned++] = context;
+    if (is_unlabelled) {
+        pair_list_add(list, context, "");
+        return true;
+    }
     for (const struct json *text = json_first(texts); text != NULL && !is_full(list);
          text = json_next(text)) {
         const char *comment = string_of(text, "comment"), *completion = string_of(text, "lex");

@@ -35,6 +35,12 @@ static bool write_files(const char *directory, const char *split, const char *co
     return is_good;
 }
 
+static void free_texts(char **texts, size_t count) {
+    for (size_t i = 0; i < count; ++i)
+        memory_free(texts[i]);
+    memory_free(texts);
+}
+
 static void score(const struct text_evaluation *texts, const struct generated *generated,
                   const char *split, const struct lm_references *references,
                   struct nlg_scores *scores, struct problem *problem) {
@@ -43,9 +49,7 @@ static void score(const struct text_evaluation *texts, const struct generated *g
     if (write_files(texts->output_dir, split, hypotheses, references, problem))
         *scores = nlg_scores_compute(hypotheses, (const char *const *)references->texts,
                                      references->text_offsets, references->count);
-    for (size_t i = 0; i < generated->count; ++i)
-        memory_free(decoded[i]);
-    memory_free(decoded);
+    free_texts(decoded, generated->count);
 }
 
 bool evaluate_texts(const struct text_evaluation *texts, const struct comm *comm,
@@ -70,4 +74,20 @@ bool evaluate_texts(const struct text_evaluation *texts, const struct comm *comm
     evaluation_add(evaluation, "rouge_l", scores.rouge_l);
     evaluation_add(evaluation, "cider", scores.cider);
     return true;
+}
+
+bool texts_generate(const struct text_evaluation *texts, const struct comm *comm,
+                    const struct stage *stage, const struct point *point,
+                    const struct lm_references *contexts, const char *path,
+                    struct problem *problem) {
+    struct generated generated;
+    if (!generate_texts(comm, stage, point, &texts->options, contexts, &generated, problem))
+        return false;
+    if (comm->mpi_rank == 0) {
+        char **decoded = decode_all(texts->tokenizer, &generated);
+        nlg_write_hypotheses(path, (const char *const *)decoded, generated.count, problem);
+        free_texts(decoded, generated.count);
+    }
+    generated_free(&generated);
+    return comm_agree(comm, problem);
 }

@@ -389,3 +389,20 @@ def test_predict_problems():
     outcome = common.start(["predict", folder, "--in", folder / "empty", "--out", folder / "x"])
     assert_refused(outcome, 3, "without any example")
     assert not (folder / "x").exists()
+
+
+def test_predicted_texts():
+    """A text for each different context, the same as evaluate writes, on any number of ranks."""
+    job = Job("e2e", keys={**LIVELY, "adapter.method": "lora"})
+    results = job.results(2)
+    contexts = [line.split("||")[0] for line in (job.data / "dev.tsv").read_text().splitlines()]
+    path = job.folder / "contexts.txt"
+    path.write_text("".join(f"{context}\n" for context in contexts))
+    generated = (results.folder / "generated-dev.txt").read_text()
+    for num_ranks in (1, 2, 3):
+        out = job.folder / f"texts-{num_ranks}.txt"
+        outcome = common.start(["predict", results.folder, "--in", path, "--out", out], num_ranks)
+        assert outcome.code == 0 and f"{len(set(contexts))} contexts" in outcome.out, outcome
+        assert out.read_text() == generated
+    assert len(generated.splitlines()) == len(set(contexts))
+    assert evaluate(results.folder, 3)["dev"] == results.result["metrics"]["dev"]
