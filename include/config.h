@@ -54,6 +54,7 @@ struct output_options {
     bool prints_timers;        /* key "timers" */
     size_t keep;               /* checkpoints */
     double wall_time;          /* seconds; 0: no limit */
+    double stall_seconds;      /* 0: no watchdog */
 };
 
 struct config {

@@ -9,6 +9,7 @@
 #include "io/progress.h"
 #include "io/trace.h"
 #include "job.h"
+#include "parallel/watchdog.h"
 #include "peft_adapter.h"
 #include "results.h"
 #include "saved_run.h"
@@ -63,6 +64,7 @@ struct run {
     struct method_input input;
     struct method_output output;
     struct timer_tree *timers;
+    struct watchdog *watchdog;
     struct peft_adapter *from; /* adapter.from, or NULL */
     float *scales;             /* [num_modules] from there */
     bool has_ranks;            /* of an earlier attempt */
@@ -396,6 +398,7 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
     }
     if (is_first(run))
         results_print_header(&run->job);
+    run->watchdog = watchdog_start(&run->job.comm, run->job.config.output.stall_seconds);
     run->trainer = job_trainer(&run->job);
     run->trainer.timers = run->timers;
     prepare_method(run);
@@ -419,6 +422,7 @@ int cmd_run(MPI_Comm world, int argc, char **argv) {
     interrupt_catch();
     if (read_arguments(argc, argv, &arguments, &problem))
         run_all(&run, world, &arguments, &problem);
+    watchdog_stop(&run.watchdog);
     peft_adapter_close(&run.from);
     memory_free(run.scales);
     job_close(&run.job);

@@ -4,6 +4,7 @@
 #define AUTOLORA_PARALLEL_COMM_H
 
 #include "base/report.h"
+#include "parallel/watchdog.h"
 
 #include <mpi.h>
 #include <stdbool.h>
@@ -15,6 +16,7 @@ enum message_tag { TAG_DOWN = 1, TAG_UP = 2, TAG_BLOCK = 3, TAG_ROWS = 4, TAG_EX
 struct comm {
     MPI_Comm handle;
     int mpi_rank, size;
+    struct activity *activity; /* parallel/watchdog.h; NULL: nobody looks */
 };
 
 struct comm comm_of(MPI_Comm handle);
@@ -38,6 +40,10 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
 /* This rank and `peer`, another one, get what the other gives. Not collective. */
 void comm_exchange(const struct comm *comm, int peer, const void *given, void *received,
                    size_t size);
+
+/* MPI_Allreduce. */
+void comm_reduce(const struct comm *comm, const void *mine, void *all, size_t count,
+                 MPI_Datatype type, MPI_Op operation);
 
 /* Each rank gives `count` elements of `element_bytes`; the concatenation in rank order arrives on
  * every rank. */

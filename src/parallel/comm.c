@@ -21,19 +21,28 @@ int comm_count(size_t count) {
 
 bool comm_agree(const struct comm *comm, struct problem *problem) {
     int mine = problem->exit_code != 0 ? comm->mpi_rank : comm->size, lowest;
-    MPI_Allreduce(&mine, &lowest, 1, MPI_INT, MPI_MIN, comm->handle);
+    comm_reduce(comm, &mine, &lowest, 1, MPI_INT, MPI_MIN);
     if (lowest == comm->size)
         return true;
     comm_broadcast(comm, lowest, problem, sizeof *problem);
     return false;
 }
 
+void comm_reduce(const struct comm *comm, const void *mine, void *all, size_t count,
+                 MPI_Datatype type, MPI_Op operation) {
+    activity_wait(comm->activity, PEER_ALL);
+    MPI_Allreduce(mine, all, comm_count(count), type, operation, comm->handle);
+    activity_go_on(comm->activity);
+}
+
 void comm_broadcast(const struct comm *comm, int root, void *bytes, size_t size) {
     const size_t piece = (size_t)1 << 30;
+    activity_wait(comm->activity, comm->mpi_rank == root ? PEER_ALL : root);
     for (size_t done = 0; done < size; done += piece) {
         const size_t now = size - done < piece ? size - done : piece;
         MPI_Bcast((char *)bytes + done, comm_count(now), MPI_BYTE, root, comm->handle);
     }
+    activity_go_on(comm->activity);
 }
 
 void comm_broadcast_block(const struct comm *comm, int root, char **bytes, size_t *size) {
@@ -48,6 +57,7 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
     const bool sends = comm->mpi_rank == source, receives = comm->mpi_rank == 0;
     if (sends == receives)
         return;
+    activity_wait(comm->activity, sends ? 0 : source);
     if (sends)
         MPI_Send(size, sizeof *size, MPI_BYTE, 0, TAG_BLOCK, comm->handle);
     else
@@ -62,17 +72,20 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
             MPI_Recv(*bytes + done, now, MPI_BYTE, source, TAG_BLOCK, comm->handle,
                      MPI_STATUS_IGNORE);
     }
+    activity_go_on(comm->activity);
 }
 
 void comm_exchange(const struct comm *comm, int peer, const void *given, void *received,
                    size_t size) {
     const size_t piece = (size_t)1 << 30;
+    activity_wait(comm->activity, peer);
     for (size_t done = 0; done < size; done += piece) {
         const int now = comm_count(size - done < piece ? size - done : piece);
         MPI_Sendrecv((const char *)given + done, now, MPI_BYTE, peer, TAG_EXCHANGE,
                      (char *)received + done, now, MPI_BYTE, peer, TAG_EXCHANGE, comm->handle,
                      MPI_STATUS_IGNORE);
     }
+    activity_go_on(comm->activity);
 }
 
 /* Byte counts and displacements of a gather. */
@@ -103,18 +116,22 @@ static void gather_layout_free(struct gather_layout *layout) {
 void comm_all_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                      void *whole) {
     const int bytes = comm_count(count * element_bytes);
+    activity_wait(comm->activity, PEER_ALL);
     struct gather_layout layout = gather_layout(comm, bytes);
     MPI_Allgatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE,
                    comm->handle);
+    activity_go_on(comm->activity);
     gather_layout_free(&layout);
 }
 
 void comm_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                  void *whole) {
     const int bytes = comm_count(count * element_bytes);
+    activity_wait(comm->activity, PEER_ALL);
     struct gather_layout layout = gather_layout(comm, bytes);
     MPI_Gatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE, 0,
                 comm->handle);
+    activity_go_on(comm->activity);
     gather_layout_free(&layout);
 }
 

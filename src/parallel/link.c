@@ -61,6 +61,12 @@ bool link_has_target(const struct link *link, enum direction direction) {
     return link->send[direction].peer != MPI_PROC_NULL;
 }
 
+static void wait_for(const struct link *link, struct channel *channel, size_t i) {
+    activity_wait(link->comm.activity, channel->peer);
+    MPI_Wait(&channel->requests[i], MPI_STATUS_IGNORE);
+    activity_go_on(link->comm.activity);
+}
+
 void link_start_receive(struct link *link, enum direction direction, size_t count) {
     struct channel *channel = &link->receive[direction];
     FAULT_UNLESS(channel->num_started < channel->num_finished + 2, "three open receives");
@@ -73,14 +79,14 @@ float *link_finish_receive(struct link *link, enum direction direction) {
     struct channel *channel = &link->receive[direction];
     FAULT_UNLESS(channel->num_finished < channel->num_started, "no receive was started");
     const size_t i = channel->num_finished++ % 2;
-    MPI_Wait(&channel->requests[i], MPI_STATUS_IGNORE);
+    wait_for(link, channel, i);
     return channel->buffers[i];
 }
 
 float *link_send_buffer(struct link *link, enum direction direction) {
     struct channel *channel = &link->send[direction];
     const size_t i = channel->num_started % 2;
-    MPI_Wait(&channel->requests[i], MPI_STATUS_IGNORE);
+    wait_for(link, channel, i);
     return channel->buffers[i];
 }
 
@@ -93,6 +99,6 @@ void link_start_send(struct link *link, enum direction direction, size_t count) 
 
 void link_finish_sends(struct link *link) {
     for (int direction = 0; direction < 2; ++direction)
-        for (int i = 0; i < 2; ++i)
-            MPI_Wait(&link->send[direction].requests[i], MPI_STATUS_IGNORE);
+        for (size_t i = 0; i < 2; ++i)
+            wait_for(link, &link->send[direction], i);
 }

@@ -208,7 +208,7 @@ struct decision checkpoints_decide(const struct trainer *trainer, bool wants_rep
         votes[1] = c->comm.mpi_rank == 0 && is_due(c);
         votes[2] = c->stop != STOP_NOT ? c->stop : own_reason(c);
     }
-    MPI_Allreduce(votes, agreed, 3, MPI_INT, MPI_MAX, trainer->comm.handle);
+    comm_reduce(&trainer->comm, votes, agreed, 3, MPI_INT, MPI_MAX);
     if (c != NULL)
         c->stop = agreed[2];
     const bool stops = agreed[2] != STOP_NOT;
@@ -220,7 +220,7 @@ bool checkpoints_interrupt(const struct trainer *trainer) {
     if (c == NULL)
         return false;
     const int vote = own_reason(c);
-    MPI_Allreduce(&vote, &c->stop, 1, MPI_INT, MPI_MAX, c->comm.handle);
+    comm_reduce(&c->comm, &vote, &c->stop, 1, MPI_INT, MPI_MAX);
     return c->stop != STOP_NOT;
 }
 

@@ -352,6 +352,7 @@ static size_t run_wave(struct generation *g, size_t first) {
         goes_on = false;
         for (size_t i = 0; i < count; ++i) {
             struct group *group = &g->groups[i];
+            activity_microbatch(g->comm->activity, i);
             group->is_going = group->is_going && step_group(g, group);
             goes_on = goes_on || group->is_going;
         }

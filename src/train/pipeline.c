@@ -120,6 +120,7 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
     for (size_t i = 0; i < count; ++i) {
         const struct slot_work *work = &pipeline->schedule[i];
         const enum direction direction = work->direction;
+        activity_microbatch(pipeline->comm.activity, work->microbatch);
         if (i == 0)
             start_receive(pipeline, batch, work);
         timer_start(timers, "waiting");
@@ -274,7 +275,7 @@ double pipeline_norm(const struct pipeline *pipeline, const float *factors) {
     const struct parameter_table *table = &pipeline->stage->factors;
     const struct comm *comm = &pipeline->comm;
     int mine = comm_count(table->count), total = 0;
-    MPI_Allreduce(&mine, &total, 1, MPI_INT, MPI_SUM, comm->handle);
+    comm_reduce(comm, &mine, &total, 1, MPI_INT, MPI_SUM);
     double *squares = memory_allocate(table->count, sizeof *squares, "norms");
     double *all = memory_allocate((size_t)total, sizeof *all, "norms");
     for (size_t e = 0; e < table->count; ++e) {

@@ -64,6 +64,7 @@ static void iterate(struct retrain *retrain, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
     const struct optimizer_options *optimizer = &trainer->optimizer;
     const size_t step = retrain->state.step;
+    activity_step(trainer->comm.activity, "retrain", step);
     const size_t count = sampler_next(&retrain->sampler, step, retrain->examples);
     batch_fill(retrain->batch, trainer->train, retrain->examples, count,
                phase_step(PHASE_RETRAIN, step), true);

@@ -233,6 +233,7 @@ static void draw_batches(struct search *search) {
 }
 
 static void iterate(struct search *search) {
+    activity_step(search->trainer->comm.activity, "search", search->state.step);
     draw_batches(search);
     search->state.loss_validation = NAN;
     const bool moves_selection = search->state.step % search->options->selection_every == 0;
@@ -326,7 +327,7 @@ static void report(const struct search *search, const struct search_result *resu
 
 static void result_open(const struct search *search, struct search_result *result) {
     int mine = comm_count(search->stage->num_modules), total = 0;
-    MPI_Allreduce(&mine, &total, 1, MPI_INT, MPI_SUM, search->trainer->comm.handle);
+    comm_reduce(&search->trainer->comm, &mine, &total, 1, MPI_INT, MPI_SUM);
     *result = (struct search_result){
         .num_modules = (size_t)total,
         .num_components = search->stage->options.adapters.num_components,
@@ -348,7 +349,7 @@ static double largest_movement(const struct search *search) {
     double movement = 0, all;
     for (size_t i = 0; i < search->stage->selection_size; ++i)
         movement = fmax(movement, fabs(search->selection[i] - search->first_selection[i]));
-    MPI_Allreduce(&movement, &all, 1, MPI_DOUBLE, MPI_MAX, search->trainer->comm.handle);
+    comm_reduce(&search->trainer->comm, &movement, &all, 1, MPI_DOUBLE, MPI_MAX);
     return all;
 }
 

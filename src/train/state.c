@@ -64,7 +64,7 @@ static const char SELECTION[] = "selection";
 
 static size_t total_modules(const struct comm *comm, const struct stage *stage) {
     unsigned long mine = stage->num_modules, total = 0;
-    MPI_Allreduce(&mine, &total, 1, MPI_UNSIGNED_LONG, MPI_SUM, comm->handle);
+    comm_reduce(comm, &mine, &total, 1, MPI_UNSIGNED_LONG, MPI_SUM);
     return total;
 }
 

@@ -467,3 +467,39 @@ def test_full_disk():
         assert_equal_runs(resumed(job, 2), expected, "when there was room again")
     finally:
         subprocess.run(["umount", str(job.output)], check=True)
+
+
+# ---- a rank that stalls ----
+
+
+@cases(first=0, middle=1, last=2)
+def test_stalled_rank(which):
+    job = Job(keys={**ENDLESS, "output.stall_seconds": 2})
+    running = Running(job, 3)
+    running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
+    os.kill(running.ranks()[which], signal.SIGSTOP)
+    outcome = running.end(20)
+    assert outcome.code == PEER, outcome
+    others = [rank for rank in range(3) if rank != which]
+    for rank in others:
+        assert f"rank {rank} on {os.uname().nodename}, stage {rank}, phase search, step" in outcome.err
+    assert f"rank {which} on {os.uname().nodename}, stage" not in outcome.err, outcome
+    assert f"waits for rank {which}" in outcome.err or "waits for all ranks" in outcome.err, outcome
+    assert "microbatch" in outcome.err
+    assert not running.ranks(), "all ranks end"
+    stopped(resume(job, 2, {"output.wall_time": 9}))
+
+
+def test_suspended_job_does_not_stall():
+    """All ranks stop, as a scheduler suspends a job, and go on."""
+    job = Job(keys={**ENDLESS, "output.stall_seconds": 2})
+    running = Running(job, 2)
+    running.wait_for_steps(2)
+    ranks = running.ranks()
+    for signal_number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in ranks:
+            os.kill(pid, signal_number)
+        time.sleep(5)
+    running.wait_for_steps(num_reports(job) + 2)
+    os.kill(ranks[0], signal.SIGTERM)
+    stopped(running.end(), "SIGTERM")
