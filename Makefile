@@ -80,7 +80,7 @@ quoted = '$(subst ','\'',$1)'
 # A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests help setup probe configure base-model demo check check-run check-scheduler scheduler-setup check-peers info clean format format-check lint force
+.PHONY: all tests help setup probe configure base-model demo check check-long check-run check-scheduler scheduler-setup check-peers info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program
@@ -149,6 +149,8 @@ check: ## every test; SANITIZE=1: under address and undefined-behaviour sanitize
 	$(AGAIN) tests
 	$(AGAIN) base-model
 	$(AGAIN) check-run
+check-long: ## the same, and 50 runs killed at random moments in place of 10
+	+@AUTOLORA_KILLS=50 $(MAKE) --no-print-directory check
 check-run:
 	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/run.py --build $(BUILD) --bin $(BIN) $(TEST_ARGS)
 check-scheduler: ## the job scripts under a Slurm of its own (as root; it is installed first)

@@ -66,7 +66,8 @@ struct trace_evaluation_row {
 struct trace *trace_create(const struct trace_options *options, struct problem *problem);
 /* Goes on with the file of an earlier run with the same options, cut back to its first rows
  * [TRACE_NUM_TABLES]. If it is missing, damaged or has fewer, it is kept under another name, a new
- * one is made, and *warning says so (free with memory_free). */
+ * one is made, and *warning says so (free with memory_free). A process killed while it cuts leaves
+ * all rows that stay; of others that `step` still counts, some have 0 there. */
 struct trace *trace_continue(const struct trace_options *options, const size_t *rows,
                              char **warning, struct problem *problem);
 /* Rows of each table so far, [TRACE_NUM_TABLES]. */

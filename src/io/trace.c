@@ -134,15 +134,28 @@ static bool create_column(struct trace *trace, const struct column_description *
 /* From the last column to the first: HDF5 flushes headers in the order of creation, so a process
  * killed in a flush leaves `step` no longer than the others, and the rows that it counts are
  * complete. */
-static bool create_table(struct trace *trace, enum table_name name, const size_t *rows,
-                         struct problem *problem) {
+static bool create_table(struct trace *trace, enum table_name name, struct problem *problem) {
     const struct table_description *description = &table_descriptions[name];
     struct table *table = &trace->tables[name];
     table->num_columns = description->num_columns;
-    table->num_written = rows != NULL ? *rows : 0;
-    bool is_good = rows != NULL || h5file_make_group(trace->file, description->group, problem);
+    bool is_good = h5file_make_group(trace->file, description->group, problem);
     for (size_t i = table->num_columns; is_good && i-- > 0;)
-        is_good = create_column(trace, &description->columns[i], rows, &table->columns[i], problem);
+        is_good = create_column(trace, &description->columns[i], NULL, &table->columns[i], problem);
+    return is_good;
+}
+
+/* Cuts `step` first, and has it on the disk before the others. */
+static bool continue_table(struct trace *trace, enum table_name name, size_t num_rows,
+                           struct problem *problem) {
+    const struct table_description *description = &table_descriptions[name];
+    struct table *table = &trace->tables[name];
+    table->num_columns = description->num_columns;
+    table->num_written = num_rows;
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < table->num_columns; ++i)
+        is_good = create_column(trace, &description->columns[i], &num_rows, &table->columns[i],
+                                problem) &&
+                  (i > 0 || h5file_flush(trace->file, problem));
     return is_good;
 }
 
@@ -158,8 +171,9 @@ static bool create_tables(struct trace *trace, const struct trace_options *optio
     bool is_good = true;
     for (int name = 0; is_good && name < NUM_TABLES; ++name)
         if (is_wanted(options, (enum table_name)name))
-            is_good = create_table(trace, (enum table_name)name, rows != NULL ? &rows[name] : NULL,
-                                   problem);
+            is_good = rows != NULL
+                          ? continue_table(trace, (enum table_name)name, rows[name], problem)
+                          : create_table(trace, (enum table_name)name, problem);
     return is_good && h5file_flush(trace->file, problem);
 }
 
