@@ -95,11 +95,15 @@ static size_t traced_components(const struct run *run) {
     return searches(run) ? run->job.config.adapter.rank : 0;
 }
 
-/* Seconds until a Slurm job ends; INFINITY where that is not known. */
+/* Seconds until the batch job ends; INFINITY where that is not known. Torque tells the length only,
+ * which is counted from here. */
 static double seconds_of_job(void) {
-    const char *text = getenv("SLURM_JOB_END_TIME");
-    const long long end = text != NULL ? strtoll(text, NULL, 10) : 0;
-    return end > 0 ? (double)(end - (long long)time(NULL)) : (double)INFINITY;
+    const char *slurm = getenv("SLURM_JOB_END_TIME"), *pbs = getenv("PBS_WALLTIME");
+    const long long end = slurm != NULL ? strtoll(slurm, NULL, 10) : 0;
+    const long long length = pbs != NULL ? strtoll(pbs, NULL, 10) : 0;
+    if (end > 0)
+        return (double)(end - (long long)time(NULL));
+    return length > 0 ? (double)length : (double)INFINITY;
 }
 
 /* Opens the checkpoint to go on from, where one is wanted and there. */
@@ -107,10 +111,11 @@ static bool open_checkpoints(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
     const struct output_options *output = &job->config.output;
     struct json *provenance = results_provenance(job);
-    char *text = json_print(provenance, false);
+    char *text = json_print(provenance, false), *data = job_describe_data(job);
     const struct checkpoints_options options = {
         .directory = job->output_dir,
         .input_text = job->input_text,
+        .data_text = data,
         .provenance = text,
         .every = output->checkpoint_every,
         .every_seconds = output->checkpoint_seconds,
@@ -119,6 +124,7 @@ static bool open_checkpoints(struct run *run, struct problem *problem) {
             output->wall_time > 0 ? run->start + output->wall_time : MPI_Wtime() + seconds_of_job(),
     };
     run->trainer.checkpoints = checkpoints_create(&job->comm, &options);
+    memory_free(data);
     memory_free(text);
     json_destroy(&provenance);
     return !job->is_resuming || checkpoints_open_newest(run->trainer.checkpoints, problem);
@@ -130,7 +136,19 @@ static const struct checkpoints_place *place_of(const struct run *run) {
     return checkpoints_opened(checkpoints) != NULL ? checkpoints_place(checkpoints) : NULL;
 }
 
-/* Is the checkpoint one of this input? */
+static void check_data(const struct run *run, struct problem *problem) {
+    const struct checkpoint *checkpoint = checkpoints_opened(run->trainer.checkpoints);
+    char *now = job_describe_data(&run->job);
+    char *then = checkpoint_text(checkpoint, "data", problem);
+    if (then != NULL && strcmp(now, then) != 0)
+        problem_set(problem, EXIT_DATA,
+                    "%s: the data have changed since: %s (CRC-32 of each split), were %s",
+                    place_of(run)->path, now, then);
+    memory_free(then);
+    memory_free(now);
+}
+
+/* Is the checkpoint one of this input and data? */
 static bool check_checkpoint(struct run *run, struct problem *problem) {
     const struct checkpoints_place *place = place_of(run);
     if (place == NULL)
@@ -138,6 +156,8 @@ static bool check_checkpoint(struct run *run, struct problem *problem) {
     char *text = checkpoint_text(checkpoints_opened(run->trainer.checkpoints), "input", problem);
     if (text != NULL)
         job_check_input(&run->job, text, place->path, problem);
+    if (problem->exit_code == 0)
+        check_data(run, problem);
     memory_free(text);
     if (!comm_agree(&run->job.comm, problem))
         return false;
@@ -173,21 +193,24 @@ static void open_trace(struct run *run, struct problem *problem) {
     json_destroy(&provenance);
 }
 
+/* The trace comes first: another job that still writes it keeps all its files. */
 static void open_files(struct run *run, struct problem *problem) {
     const struct checkpoints_place *place = place_of(run);
+    open_trace(run, problem);
+    if (problem->exit_code != 0)
+        return;
     if (place == NULL)
         checkpoints_remove_all(run->trainer.checkpoints);
     file_remove(run->job.output_dir, "ranks.json", problem);
     file_remove(run->job.output_dir, "stop", problem);
     write_output(run, "input.json", run->job.input_text, problem);
+    if (problem->exit_code != 0)
+        return;
     char *path = file_join(run->job.output_dir, "progress.jsonl");
-    if (problem->exit_code == 0)
-        run->trainer.progress =
-            progress_create(path, run->job.config.output.report_seconds, place != NULL,
-                            place != NULL ? place->seconds : 0, problem);
+    run->trainer.progress =
+        progress_create(path, run->job.config.output.report_seconds, place != NULL,
+                        place != NULL ? place->seconds : 0, problem);
     memory_free(path);
-    if (problem->exit_code == 0)
-        open_trace(run, problem);
 }
 
 static bool open_outputs(struct run *run, struct problem *problem) {

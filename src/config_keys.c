@@ -281,7 +281,7 @@ static const struct config_key KEYS[] = {
             HELP("newest checkpoints that are kept")),
     NUMBER("output.wall_time", output.wall_time, DEFAULT("0"), AT_LEAST(0), FREE,
            HELP("time of the whole program, in seconds: it stops with a checkpoint shortly before; "
-                "0: the end of the Slurm job, where that is known (SLURM_JOB_END_TIME), else none")),
+                "0: the end of the batch job, where it is known (SLURM_JOB_END_TIME, PBS_WALLTIME), else none")),
     NUMBER("output.stall_seconds", output.stall_seconds, DEFAULT("300"), AT_LEAST(0), FREE,
            HELP("without progress for so long, in seconds, a rank reports where it is and whom it waits for, "
                 "and all ranks end; 0: never")),

@@ -360,6 +360,12 @@ static bool prepare_texts(struct job *job, struct problem *problem) {
            generate_check(&job->architecture, &beam, &job->test_references, problem);
 }
 
+char *job_describe_data(const struct job *job) {
+    return memory_format("train %08x, dev %08x, second dev %08x, test %08x",
+                         dataset_checksum(&job->train), dataset_checksum(&job->dev),
+                         dataset_checksum(&job->other_dev), dataset_checksum(&job->test));
+}
+
 bool job_check_input(const struct job *job, const char *text, const char *source,
                      struct problem *problem) {
     struct config earlier;

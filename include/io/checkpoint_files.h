@@ -12,6 +12,9 @@ char *checkpoint_path(const char *directory, size_t number);
 /* The numbers of those that are there, rising; free with memory_free. */
 size_t *checkpoint_numbers(const char *directory, size_t *count);
 
+/* False and a problem (EXIT_DATA) if this process may not read it, which is no damage. */
+bool checkpoint_is_readable(const char *directory, size_t number, struct problem *problem);
+
 /* Removes all but the `keep` newest, and what was never finished. A file that cannot be removed is
  * left. */
 void checkpoint_remove_old(const char *directory, size_t keep);

@@ -99,5 +99,7 @@ bool dataset_read(struct dataset *dataset, const struct dataset_options *options
                   const struct tokenizer *tokenizer, struct label_set *labels,
                   struct problem *problem);
 void dataset_free(struct dataset *dataset);
+/* CRC-32 of its examples: to see that data have changed. */
+uint32_t dataset_checksum(const struct dataset *dataset);
 
 #endif

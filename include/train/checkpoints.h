@@ -1,7 +1,7 @@
 /* Checkpoints of a run: when one is written, which are kept, which is read again; and when the run
- * stops. Their files are io/checkpoint_files.h's; they hold the texts "input", "provenance",
- * "state" and, behind the choice of ranks, "output" (train/method.h), and the tensors of
- * train/state.h. */
+ * stops. Their files are io/checkpoint_files.h's; they hold the texts "input", "data",
+ * "provenance", "state" and, behind the choice of ranks, "output" (train/method.h), and the tensors
+ * of train/state.h. */
 #ifndef AUTOLORA_TRAIN_CHECKPOINTS_H
 #define AUTOLORA_TRAIN_CHECKPOINTS_H
 
@@ -12,7 +12,7 @@
 struct checkpoints;
 
 struct checkpoints_options {
-    const char *directory, *input_text, *provenance;
+    const char *directory, *input_text, *data_text, *provenance;
     size_t every;         /* iterations from one to the next; 0: not by their number */
     double every_seconds; /* 0: not by time */
     size_t keep;          /* newest ones */

@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,6 +58,15 @@ static size_t *list(const char *directory, const char *ending, size_t *count) {
 
 size_t *checkpoint_numbers(const char *directory, size_t *count) {
     return list(directory, ".h5", count);
+}
+
+bool checkpoint_is_readable(const char *directory, size_t number, struct problem *problem) {
+    char *path = checkpoint_path(directory, number);
+    const bool is_good =
+        access(path, R_OK) == 0 ||
+        problem_set(problem, EXIT_DATA, "%s: cannot be read: %s", path, strerror(errno));
+    memory_free(path);
+    return is_good;
 }
 
 static void remove_first(const char *directory, const char *ending, size_t keep) {

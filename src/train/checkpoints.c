@@ -41,6 +41,7 @@ struct checkpoints *checkpoints_create(const struct comm *comm,
     };
     c->options.directory = memory_copy_string(options->directory);
     c->options.input_text = memory_copy_string(options->input_text);
+    c->options.data_text = memory_copy_string(options->data_text);
     c->options.provenance = memory_copy_string(options->provenance);
     return c;
 }
@@ -52,6 +53,7 @@ void checkpoints_destroy(struct checkpoints **pointer) {
     checkpoint_close(&c->opened);
     memory_free((char *)(size_t)c->options.directory);
     memory_free((char *)(size_t)c->options.input_text);
+    memory_free((char *)(size_t)c->options.data_text);
     memory_free((char *)(size_t)c->options.provenance);
     memory_free(c->output);
     memory_free(c);
@@ -110,6 +112,8 @@ static size_t find_newest(struct checkpoints *c, struct problem *problem) {
     while (count > 0 && c->opened == NULL && problem->exit_code == 0) {
         struct problem damage = {0};
         found = numbers[--count];
+        if (!checkpoint_is_readable(c->options.directory, found, problem))
+            break;
         if (open_one(c, found, &damage))
             break;
         printf("warning: %s; it is kept as checkpoint-%06zu.h5.damaged and the one before it is "
@@ -150,9 +154,18 @@ void checkpoints_set_output(struct checkpoints *checkpoints, const char *text, s
     checkpoints->earlier_iterations = iterations;
 }
 
+/* Until one is measured: by its size, on a slow disk. */
+static void expect_duration(struct checkpoints *c, const struct stage *stage) {
+    const double bytes_a_second = 5e7;
+    const double bytes = 3.0 * sizeof(float) * (double)stage->factors.size * (double)c->comm.size;
+    c->deadline.longest_checkpoint = fmax(c->deadline.longest_checkpoint, bytes / bytes_a_second);
+}
+
 bool checkpoints_restore(const struct trainer *trainer, const struct phase_state *phase,
                          struct problem *problem) {
     struct checkpoints *c = trainer->checkpoints;
+    if (c != NULL)
+        expect_duration(c, phase->stage);
     if (c == NULL || c->opened == NULL || c->place.phase != phase->phase)
         return true;
     struct json *root = read_json(c->opened, "state", problem);
@@ -249,6 +262,7 @@ static void write_texts(const struct checkpoints *c, const struct json *state,
                         struct checkpoint_writer *writer, struct problem *problem) {
     char *text = json_print(state, false);
     checkpoint_write_text(writer, "input", c->options.input_text, problem);
+    checkpoint_write_text(writer, "data", c->options.data_text, problem);
     checkpoint_write_text(writer, "provenance", c->options.provenance, problem);
     checkpoint_write_text(writer, "state", text, problem);
     if (c->output != NULL)

@@ -178,7 +178,7 @@ def test_message_names_the_killed_rank():
 @cases(search={}, regression={"task": "stsb"}, two_sets={"task": "mnli"}, token={"task": "ner"},
        adalora={"adapter.method": "adalora", "adapter.allocate_every": 2},
        single_level={"search.meta": False}, reference={"search.recipe": "reference"},
-       full={"adapter.method": "full"}, language={"task": "e2e"},
+       bottleneck={"adapter.method": "adapter"}, full={"adapter.method": "full"}, language={"task": "e2e"},
        language_full={"task": "e2e", "adapter.method": "full"},
        lora={"adapter.method": "lora", "adapter.mean_rank": 1.5},
        sparse={"output.trace_every": 5})
@@ -291,10 +291,12 @@ def test_stop_file():
     stopped(resume(job, 1, {"output.wall_time": 9}), "wall_time")
 
 
-@cases(key=({"output.wall_time": 13}, {}), slurm=({}, {"SLURM_JOB_END_TIME": 13}))
+@cases(key=({"output.wall_time": 13}, {}), slurm=({}, {"SLURM_JOB_END_TIME": 13}),
+       torque=({}, {"PBS_WALLTIME": 13}))
 def test_end_of_the_time(case):
     keys, environment = case
-    environment = {name: str(int(time.time()) + value) for name, value in environment.items()}
+    environment = {name: str(value + (int(time.time()) if "END" in name else 0))
+                   for name, value in environment.items()}
     job = Job(keys=ENDLESS)
     start = time.monotonic()
     stopped(job.run(2, keys, environment=environment), "wall_time")
@@ -368,6 +370,20 @@ def test_other_input():
     assert len(checkpoints(job)) == 1
 
 
+def test_other_data():
+    """The same names, but one sentence more."""
+    job, expected = partial("changed")
+    train = job.data / "train.tsv"
+    text = train.read_text()
+    train.write_text(text + "x\t1\t\ta b c\n")
+    for num_ranks in (1, 2):
+        outcome = resume(job, num_ranks)
+        assert outcome.code == DATA and len(outcome.messages) == 1, outcome
+        assert "data have changed" in outcome.err and "train" in outcome.err, outcome
+    train.write_text(text)
+    assert_equal_runs(resumed(job, 2), expected, "the data as they were")
+
+
 def damaged(data):
     return {"flipped": data[:5000] + bytes([data[5000] ^ 1]) + data[5001:], "cut": data[:-1],
             "half": data[:len(data) // 2], "header": data[:100], "empty": b""}
@@ -429,12 +445,13 @@ def test_damaged_trace(at):
 
 def test_trace_of_a_run_that_still_runs():
     """Its files are left alone."""
-    job = Job(keys=ENDLESS)
+    job = Job(keys={**KEYS, "search.steps": 1, "retrain.steps": 10 ** 6})
     running = Running(job, 1)
     running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
-    outcome = resume(job, 1)
-    assert running.process.poll() is None
-    assert outcome.code == IO and "lock" in outcome.err, outcome
+    for outcome in (resume(job, 1), common.start(["run", job.write()], 2)):
+        assert running.process.poll() is None
+        assert outcome.code == IO and "lock" in outcome.err, outcome
+        assert len(checkpoints(job)) >= 2 and (job.output / "ranks.json").exists()
     running.process.send_signal(signal.SIGUSR1)
     stopped(running.end())
     assert not list(job.output.glob("trace.h5.damaged*"))
