@@ -1,0 +1,5 @@
+import sys
+
+from analysis.commands import main
+
+sys.exit(main())

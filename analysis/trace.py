@@ -1,0 +1,151 @@
+"""Reads trace.h5, in strides: what is returned is bounded, however long the run was.
+
+A run that was killed may leave datasets of one group that differ in length: the shortest counts. A run that was
+resumed may leave several files, each a segment: a later segment replaces the rows from its first step on, those
+that the dead attempt had made after its last checkpoint.
+"""
+import json
+import os
+import pathlib
+import re
+
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # the file of a running job is open elsewhere
+
+import h5py
+import numpy as np
+
+TABLES = ("search", "allocation", "retrain", "evaluation")
+MOST_ROWS = 4096
+MOST_VALUES = 1 << 23
+
+
+class TraceProblem(Exception):
+    """A trace that cannot be read; the text names the file."""
+
+
+def segment_files(folder):
+    """The files of a run's trace, oldest first: trace-1.h5 or trace.h5.damaged-1, ..., trace.h5."""
+    found = []
+    for path in pathlib.Path(folder).glob("trace*"):
+        match = re.fullmatch(r"trace(?:-(\d+)\.h5|\.h5\.damaged-(\d+)|\.h5)", path.name)
+        if match and path.is_file():
+            number = match[1] or match[2]
+            found.append((number is None, int(number or 0), path))
+    return [path for _, _, path in sorted(found)]
+
+
+class Table:
+    """One group of the trace, joined over the segments; rows are iterations."""
+
+    def __init__(self, groups):
+        self.pieces = []  # (group, rows)
+        later = None  # first step of the segments after this one
+        steps = []
+        for group in reversed(groups):
+            rows = min((len(dataset) for dataset in group.values()), default=0)
+            step = group["step"][:rows] if "step" in group else np.arange(1, rows + 1)
+            if later is not None:
+                rows = int(np.searchsorted(step, later))
+            if rows > 0:
+                later = int(step[0])
+                self.pieces.insert(0, (group, rows))
+                steps.insert(0, step[:rows].astype(np.int64))
+        self.steps = np.concatenate(steps) if steps else np.zeros(0, np.int64)
+        self.columns = list(self.pieces[-1][0]) if self.pieces else []
+
+    def __len__(self):
+        return len(self.steps)
+
+    def stride(self, column, first=0):
+        """The smallest stride that keeps to the bounds."""
+        rows = len(self) - first
+        values = max(1, int(np.prod(self.pieces[-1][0][column].shape[1:])))
+        most = max(2, min(MOST_ROWS, MOST_VALUES // values))
+        return max(1, -(-rows // most))
+
+    def rows(self, stride, first=0):
+        """Row numbers from `first` on, the last row always among them."""
+        count = len(self) - first
+        return np.arange(first + (count - 1) % stride, len(self), stride) if count > 0 else np.zeros(0, int)
+
+    def read(self, column, stride=1, first=0):
+        """The rows that rows() names."""
+        wanted, parts, start = self.rows(stride, first), [], 0
+        for group, rows in self.pieces:
+            inside = wanted[(wanted >= start) & (wanted < start + rows)] - start
+            if len(inside):
+                parts.append(read_slice(group[column], int(inside[0]), int(inside[-1]) + 1, stride))
+            start += rows
+        return np.concatenate(parts) if parts else np.zeros((0,))
+
+    def means(self, column, bins=1000):
+        """(steps, means) of a column of numbers over at most `bins` equal parts; NaN does not count."""
+        values = self.read(column).astype(np.float64)
+        width = max(1, -(-len(values) // bins))
+        edges = np.arange(0, len(values), width)
+        known = np.isfinite(values)
+        counts = np.add.reduceat(known, edges, dtype=float) if len(edges) else edges.astype(float)
+        sums = np.add.reduceat(np.where(known, values, 0), edges) if len(edges) else counts
+        last = np.minimum(edges + width, len(values)) - 1
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums / counts
+        return self.steps[last][counts > 0], means[counts > 0]
+
+
+def read_slice(dataset, start, stop, stride):
+    """dataset[start:stop:stride]; HDF5 is slow at strides, so single rows are fetched for long ones."""
+    try:
+        if stride < 32:
+            pieces = [dataset[i:min(stop, i + 4096 * stride)][::stride] for i in range(start, stop, 4096 * stride)]
+            return np.concatenate(pieces)
+        return np.stack([dataset[i] for i in range(start, stop, stride)])
+    except OSError as error:
+        raise TraceProblem(f"{dataset.file.filename}: {dataset.name}: {error}") from error
+
+
+class Trace:
+    """The trace of a run's folder. Use as a context; raises TraceProblem where no segment can be read."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.files, self.unreadable = [], []
+        paths = segment_files(folder)
+        if not paths:
+            raise TraceProblem(f"{self.folder}: no trace.h5")
+        for path in paths:
+            try:
+                self.files.append(h5py.File(path, "r"))
+            except OSError as error:
+                self.unreadable.append(f"{path}: {error}")
+        if not self.files:
+            raise TraceProblem("; ".join(self.unreadable))
+        newest = self.files[-1]
+        self.modules = list(newest["modules"].asstr()[:]) if "modules" in newest else []
+        self.input = self._json("input")
+        self.provenance = self._json("provenance")
+        self.tables = {name: Table([file[name] for file in self.files if name in file]) for name in TABLES}
+
+    def _json(self, name):
+        text = self.files[-1].attrs.get(name, "{}")
+        try:
+            value = json.loads(text if isinstance(text, str) else text.decode())
+        except ValueError:
+            value = {}
+        return value if isinstance(value, dict) else {}
+
+    def key(self, path, default=None):
+        """A key of the input, as "search.threshold_rule"."""
+        value = self.input
+        for part in path.split("."):
+            value = value.get(part, default) if isinstance(value, dict) else default
+        return value
+
+    def close(self):
+        for file in self.files:
+            file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
