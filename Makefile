@@ -80,7 +80,8 @@ quoted = '$(subst ','\'',$1)'
 # A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests help setup probe configure base-model demo check check-long check-run check-scheduler scheduler-setup check-peers info clean format format-check lint force
+.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-scheduler scheduler-setup \
+        check-peers info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program
@@ -138,6 +139,10 @@ configure: ## keep this command line's settings in build/config.mk: make configu
 	@cat build/config.mk
 base-model: ## fetch the default base model into inputs/models
 	@PYTHON='$(PYTHON)' sh jobs/setup/base-model.sh '$(MODEL)'
+
+analysis-setup: ## the Python packages of analysis/, in build/analysis where PYTHON lacks them
+	$(AGAIN) setup NEEDS=venv
+	@PYTHON='$(PYTHON)' sh jobs/setup/analysis.sh
 
 # ---- the two commands ----
 demo: setup ## search and retrain on the demonstration data, beside uniform LoRA, on 2 MPI ranks

@@ -3,7 +3,6 @@ random."""
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 NUM_PERMUTATIONS = 2000
 
@@ -24,7 +23,8 @@ def intraclass_correlation(ranks):
 
 def standardised(columns):
     """Columns of ranks as what Spearman's correlation multiplies; NaN where a column is constant."""
-    order = stats.rankdata(columns, axis=0)
+    from scipy.stats import rankdata  # slow to import: only where several runs are compared
+    order = rankdata(columns, axis=0)
     order = order - order.mean(axis=0)
     lengths = np.sqrt((order ** 2).sum(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):

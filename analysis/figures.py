@@ -6,7 +6,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis import names
 from analysis.methods import is_lower_better, pareto_front
@@ -19,7 +19,7 @@ MARKERS = "osD^vP*X"
 COLOURS = "viridis"
 MOST_POINTS = 600  # of a line
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
-         "axes.titlelocation": "left", "figure.constrained_layout.use": True, "svg.hashsalt": "autolora",
+         "axes.titlelocation": "left", "figure.constrained_layout.use": True,
          "legend.frameon": False, "axes.grid": False, "axes.formatter.useoffset": False}
 
 
@@ -40,6 +40,12 @@ def thin(*arrays):
 
 def whole_numbers(axis):
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def legend_above(axes, columns=2):
+    """Outside of the panel, where it hides nothing."""
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncol=columns, borderaxespad=0.2,
+                columnspacing=1.2, handlelength=1.5)
 
 
 def text_colour(value, lowest, highest):
@@ -83,7 +89,7 @@ def trajectories(modules, steps, values, ranks, threshold, label):
     for m, (row, column) in cells.items():
         panel = panels[row, column]
         panel.set_visible(True)
-        kept = np.argsort(-values[-1, m], kind="stable")[:ranks[m]]
+        kept = np.argsort(-np.abs(values[-1, m]), kind="stable")[:ranks[m]]  # singular values have a sign
         for j in range(values.shape[2]):
             is_kept = j in kept
             panel.plot(steps, values[:, m, j], lw=0.9, color=BLUE if is_kept else ORANGE,
@@ -134,21 +140,21 @@ def entropy_and_movement(modules, steps, entropy, movement, k):
     left.set(xlabel="iteration", ylabel="entropy of q (nat)")
     effective = left.secondary_yaxis("right", functions=(np.exp, lambda n: np.log(np.maximum(n, 1e-9))))
     effective.set_ylabel("effective components, exp(entropy)")
-    left.legend(fontsize=8)
+    legend_above(left)
     right.plot(steps, movement, color=SKY, lw=0.7, rasterized=True)
     right.plot(steps, movement.max(axis=1), color=BLUE, lw=2, label="largest of all modules")
     right.axhline(1 / k, color="black", ls=":", lw=0.9, label=f"1/k = {1 / k:.3g}")
     right.set(xlabel="iteration", ylabel="largest |q - q at the start| of a module", ylim=(0, None))
-    right.legend(fontsize=8)
+    legend_above(right)
     return figure
 
 
 @styled
 def losses(series, metric):
     """series: {"search train": (steps, means), ...}; those of one phase share a panel."""
-    phases = [("search", "search (iteration)", "loss of the batches (nat)",
+    phases = [("search", "search (iteration)", "loss (nat)",
                [("train", "training, lower level", BLUE, "-"), ("validation", "validation, upper level", RED, "--")]),
-              ("retrain", "final training (update)", "loss of the batches (nat)", [("train", "training", BLUE, "-"),
+              ("retrain", "final training (update)", "loss (nat)", [("train", "training", BLUE, "-"),
                ("dev", "evaluation set", RED, "--")]),
               ("score", "final training (update)", metric, [("dev", metric, GREEN, "-")])]
     phases = [phase for phase in phases if any(f"{phase[0]} {line[0]}" in series for line in phase[3])]
@@ -158,15 +164,14 @@ def losses(series, metric):
             if f"{phase} {name}" not in series:
                 continue
             steps, values = series[f"{phase} {name}"]
-            is_sparse = name == "dev"
-            panel.plot(steps, values, color=colour, ls=style, lw=0.5 if len(steps) > 80 else 1.2, label=None if
-                       len(steps) > 80 else label, marker="o" if is_sparse and len(steps) < 30 else None, ms=3,
-                       alpha=0.6 if len(steps) > 80 else 1)
-            if len(steps) > 80:
-                panel.plot(steps, smooth(values), color=colour, ls=style, lw=1.8, label=label)
+            is_long = len(steps) > 80
+            if is_long:
+                panel.plot(steps, values, color=colour, lw=0.5, alpha=0.4)
+            panel.plot(steps, smooth(values) if is_long else values, color=colour, ls=style, label=label,
+                       lw=1.8 if is_long else 1.2, marker="o" if len(steps) < 30 else None, ms=3)
         panel.set(xlabel=xlabel, ylabel=ylabel)
         if len(lines) > 1:
-            panel.legend(fontsize=8)
+            legend_above(panel)
     return figure
 
 
@@ -204,7 +209,7 @@ def rank_intervals(modules, certainty, k):
     left.set_yticks(y, names.short_names(modules), fontsize=8)
     left.set(xlim=(-0.3, k + 0.3), xlabel="rank (components)", ylabel="layer and projection")
     left.invert_yaxis()
-    left.legend(fontsize=8)
+    legend_above(left)
     whole_numbers(left.xaxis)
     right.barh(y, 100 * certainty.differs, color=ORANGE, height=0.6)
     right.set(xlim=(0, 100), xlabel="differs by one or more (%)")
@@ -229,7 +234,7 @@ def rank_against_spectrum(modules, ranks, effective):
                            fontsize=7)
         panel.set(xlabel=labels[name], ylabel="chosen rank (components)")
         whole_numbers(panel.yaxis)
-        panel.legend(fontsize=8)
+        legend_above(panel)
     return figure
 
 
@@ -245,9 +250,9 @@ def time_by_phase(phases, total):
         axes.text(max(mean, most) + 0.01 * total, i, f"{mean:.3g} s  {100 * mean / total:.1f} %", va="center",
                   fontsize=7)
     axes.set_yticks(y, ["      " * depth + name.replace("_", " ") for depth, name, *_ in phases], fontsize=8, ha="left")
-    axes.tick_params(axis="y", pad=130, length=0)
-    axes.invert_yaxis()
-    axes.set(xlabel="seconds (bar: mean of the MPI ranks; line: least to most)", xlim=(0, 1.2 * total))
+    axes.tick_params(axis="y", pad=5 * max(3 * depth + len(name) for depth, name, *_ in phases), length=0)
+    axes.set(xlabel="seconds (bar: mean of the MPI ranks; line: least to most)", xlim=(0, 1.2 * total),
+             ylim=(len(phases) - 0.4, -0.6))
     return figure
 
 
@@ -272,17 +277,16 @@ def seeds_map(modules, ranks, labels, k):
 @styled
 def null_model(agreement):
     """What was found, as a line in the histogram of the null model."""
-    figure, panels = plt.subplots(1, 2, figsize=(8, 2.8))
+    figure, panels = plt.subplots(1, 2, figsize=(9, 2.8))
     for panel, null, value, p, label in zip(
             panels, (agreement.null, agreement.null_icc), (agreement.mean_spearman, agreement.icc),
             (agreement.p_spearman, agreement.p_icc), ("mean pairwise Spearman", "intraclass correlation")):
         known = null[np.isfinite(null)]
-        panel.hist(known, bins=40, color=SKY, label="ranks at random")
+        panel.hist(known, bins=25, color=SKY, label="ranks at random")
         if np.isfinite(value):
             panel.axvline(value, color=RED, lw=2, label=f"found: {value:.2f} (p = {p:.3g})")
         panel.set(xlabel=f"{label} (1)", ylabel="permutations")
-        panel.margins(y=0.35)
-        panel.legend(fontsize=8, loc="upper left")
+        legend_above(panel)
     return figure
 
 
@@ -303,8 +307,13 @@ def score_against_parameters(rows):
     front = front[np.argsort(x[front])]
     axes.plot(x[front], y[front], color="black", lw=1, ls="--", drawstyle="steps-post", zorder=0, label="Pareto front")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if x.max() < 4 * x.min():  # round numbers may be outside
+        axes.set_xticks(sorted(set(x)), [f"{value:,.0f}" for value in sorted(set(x))], rotation=30)
     axes.set(xlabel="trainable parameters", ylabel=f"{metric.replace('_', ' ')} on dev")
-    axes.legend(fontsize=8)
+    legend_above(axes, 5)
     return figure
 
 

@@ -71,8 +71,10 @@ class Page:
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=130)
-        figure.savefig(folder / f"{name}.svg", dpi=130, metadata={"Date": None})
+        with plt.rc_context({"svg.hashsalt": "autolora"}):  # equal runs give equal files
+            figure.savefig(image, format="png", dpi=130)
+            figure.set_layout_engine("none")  # the places are found; finding them takes most of the time
+            figure.savefig(folder / f"{name}.svg", dpi=130, metadata={"Date": None})
         plt.close(figure)
         (folder / f"{name}.png").write_bytes(image.getvalue())
         data = base64.b64encode(image.getvalue()).decode()

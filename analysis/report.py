@@ -3,9 +3,9 @@ import re
 
 import numpy as np
 
-from analysis import agreement, figures, methods, names, tables
+from analysis import agreement, figures, methods, tables
 from analysis.page import Page, escape, number
-from analysis.selection import INTERVAL, LAST_PART, TOLERANCE, read_history
+from analysis.selection import INTERVAL, LAST_PART, read_history
 from analysis.spectrum import read_spectrum
 from analysis.trace import TraceProblem
 
@@ -53,10 +53,14 @@ def add_all_runs(page, runs):
                     "peak memory of the MPI rank that needed most, time of the whole run.")
         page.table("runs", ("run", "task", "method", "setting", "seed", "score", "tokens/s", "peak memory (MiB)",
                             "seconds"),
-                   [[escape(row.run), escape(row.task), escape(row.method), escape(row.setting), escape(row.seed),
+                   [[escape(row.run), escape(row.task), escape(row.method), escape(row.setting), escape(run_seed(row.seed)),
                      number(row.score, ".4f"), number(row.tokens_per_second, ".0f"),
                      number(row.peak_memory_bytes / 2**20, ".0f"), number(row.seconds, ".1f")]
                     for row in rows.itertuples()])
+
+
+def run_seed(seed):
+    return "" if seed is None or seed != seed else f"{seed:g}"
 
 
 def add_agreement(page, name, members, i):
@@ -284,7 +288,7 @@ def add_timers(page, run, prefix):
     page.heading("Where the time went")
     page.figure(f"{prefix}time", figures.time_by_phase(phases, total),
                 "Seconds of every phase and, indented, its parts. Waiting (hatched) is for other stages: the pipeline's "
-                "bubbles. Few calls and a long line between least and most: the stages are not balanced.")
+                "bubbles. A long line between least and most: the stages are not balanced.")
     page.table(f"{prefix}time", ("phase", "calls", "least (s)", "mean (s)", "most (s)", "of the run"),
                [[" " * 4 * depth + escape(name), number(calls, ",.0f"), number(least), number(mean),
                  number(most), number(mean / total, ".1%")] for depth, name, calls, least, mean, most in phases])

@@ -102,21 +102,18 @@ def bootstrap_ranks(logits, rule, num_draws=NUM_DRAWS, seed=0):
 
 
 def certainty(table, rule, chosen=None, part=LAST_PART, num_draws=NUM_DRAWS):
-    """Of the search's or the allocation's ranks; None where there are too few rows."""
+    """Of the ranks of a search; None where there are too few rows."""
     first = int(np.floor(len(table) * (1 - part)))
     if len(table) - first < 8:
         first = max(0, len(table) - 8)
     if len(table) - first < 3:
         return None
-    column = "logits" if "logits" in table.columns else "ranks"
-    stride = table.stride(column, first)
-    ranks = table.read("ranks", stride, first)
+    stride = table.stride("logits", first)
+    ranks, logits = table.read("ranks", stride, first), table.read("logits", stride, first)
     chosen = ranks[-1] if chosen is None or len(chosen) != ranks.shape[1] else np.asarray(chosen)
     drawn, kind = ranks, "rows"
-    if column == "logits":
-        logits = table.read("logits", stride, first)
-        if np.array_equal(rule.ranks(logits[-1:])[0], ranks[-1]):
-            drawn, kind = bootstrap_ranks(logits, rule, num_draws), "bootstrap"
+    if np.array_equal(rule.ranks(logits[-1:])[0], ranks[-1]):
+        drawn, kind = bootstrap_ranks(logits, rule, num_draws), "bootstrap"
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0, method="nearest")
     return Certainty(chosen, low.astype(int), high.astype(int), (drawn != chosen).mean(axis=0), len(ranks), stride, kind)
 
@@ -168,8 +165,8 @@ def read_history(trace, chosen=None, part=LAST_PART):
     stride = table.stride(column)
     history = History(table.steps[table.rows(stride)], table.read("ranks", stride), table.read(column, stride),
                       is_search, stride, rule=Rule.of(trace))
-    history.certainty = certainty(table, history.rule, chosen, part)
-    if is_search:
+    if is_search:  # an allocation is fixed in the last part
+        history.certainty = certainty(table, history.rule, chosen, part)
         history.entropy = entropy(history.values)
         first = history.rule.first_selection(history.values.shape[-1])
         history.movement = np.abs(history.values - first).max(axis=-1)

@@ -1,8 +1,6 @@
 """Tables as text: Markdown for READMEs, CSV for other programs, columns for a terminal."""
 import math
 
-import pandas as pd
-
 from analysis import methods, names
 
 HEADER = ("task", "method", "setting", "seeds", "metric", "score", "trainable parameters", "mean rank", "seconds")
@@ -82,7 +80,3 @@ def comparison(runs):
                 for module, name in zip(modules, names.short_names(modules))]
         parts.append(columns(["rank of", *(run.label for run in runs)], body))
     return "\n".join(parts)
-
-
-def run_frame(runs):
-    return methods.run_rows(runs) if runs else pd.DataFrame()

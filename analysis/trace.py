@@ -14,7 +14,14 @@ os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # the file of a running
 import h5py
 import numpy as np
 
-TABLES = ("search", "allocation", "retrain", "evaluation")
+# Shapes of a row: "m" modules, "k" components. Other columns are not read.
+COLUMNS = {
+    "search": {"step": "", "selection": "mk", "logits": "mk", "hypergradient": "mk", "loss_train": "",
+               "loss_validation": "", "ranks": "m"},
+    "allocation": {"step": "", "singular_values": "mk", "ranks": "m"},
+    "retrain": {"step": "", "loss_train": ""},
+    "evaluation": {"step": "", "loss": "", "score": ""},
+}
 MOST_ROWS = 4096
 MOST_VALUES = 1 << 23
 
@@ -38,12 +45,13 @@ class Table:
     """One group of the trace, joined over the segments; rows are iterations."""
 
     def __init__(self, groups):
+        """groups: {column: dataset} of each segment, oldest first."""
         self.pieces = []  # (group, rows)
         later = None  # first step of the segments after this one
         steps = []
         for group in reversed(groups):
-            rows = min((len(dataset) for dataset in group.values()), default=0)
-            step = group["step"][:rows] if "step" in group else np.arange(1, rows + 1)
+            rows = min(len(dataset) for dataset in group.values())
+            step = group["step"][:rows]
             if later is not None:
                 rows = int(np.searchsorted(step, later))
             if rows > 0:
@@ -112,6 +120,7 @@ class Trace:
         paths = segment_files(folder)
         if not paths:
             raise TraceProblem(f"{self.folder}: no trace.h5")
+        self.tables = {}
         for path in paths:
             try:
                 self.files.append(h5py.File(path, "r"))
@@ -119,11 +128,39 @@ class Trace:
                 self.unreadable.append(f"{path}: {error}")
         if not self.files:
             raise TraceProblem("; ".join(self.unreadable))
-        newest = self.files[-1]
-        self.modules = list(newest["modules"].asstr()[:]) if "modules" in newest else []
-        self.input = self._json("input")
-        self.provenance = self._json("provenance")
-        self.tables = {name: Table([file[name] for file in self.files if name in file]) for name in TABLES}
+        try:
+            self._read()
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            self.close()
+            raise TraceProblem(f"{self.folder}: the trace cannot be read: {error}") from error
+        except TraceProblem:
+            self.close()
+            raise
+
+    def _read(self):
+        self.modules = list(self.files[-1]["modules"].asstr()[:])
+        self.input, self.provenance = self._json("input"), self._json("provenance")
+        for name, columns in COLUMNS.items():
+            groups = [self._group(file, name, columns) for file in self.files if name in file]
+            self.tables[name] = Table(groups)
+
+    def _group(self, file, name, columns):
+        """{column: dataset}, of the shapes that belong together."""
+        group, found, components = file[name], {}, None
+        for column, shape in columns.items():
+            dataset = group[column]
+            is_good = dataset.ndim == 1 + len(shape)
+            if is_good and "m" in shape:
+                is_good = dataset.shape[1] == len(self.modules)
+            if is_good and "k" in shape:
+                components = components or dataset.shape[2]
+                is_good = dataset.shape[2] == components > 0
+            if not is_good or dataset.dtype.kind not in "iuf":
+                raise TraceProblem(f"{file.filename}: {dataset.name}: {dataset.dtype} {dataset.shape}, expected numbers "
+                                   f"[rows{', modules' if 'm' in shape else ''}{', components' if 'k' in shape else ''}] "
+                                   f"for {len(self.modules)} modules")
+            found[column] = dataset
+        return found
 
     def _json(self, name):
         text = self.files[-1].attrs.get(name, "{}")

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from analysis import names
+from analysis.runs import read_json
 from analysis.trace import Trace, TraceProblem
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -110,7 +111,8 @@ def watch(folder, seconds, once, out=sys.stdout):
     folder, reports, last = pathlib.Path(folder), Reports(pathlib.Path(folder) / "progress.jsonl"), None
     is_terminal = out.isatty()
     while True:
-        is_done = (folder / "result.json").is_file()
+        result = read_json(folder / "result.json")  # read before the last reports, so that none is lost
+        is_done = bool(result)
         new = reports.new()
         last = new[-1] if new else last
         if is_terminal:
@@ -120,6 +122,8 @@ def watch(folder, seconds, once, out=sys.stdout):
             out.writelines(line_of(report) + "\n" for report in new)
             if is_done or once:
                 out.writelines(line + "\n" for line in ["", *trace_lines(folder)])
+        if is_done and isinstance(result.get("score"), (int, float)):
+            out.write(f"done: {result.get('metric_name', 'score')} {result['score']:.4f}\n")
         out.flush()
         if is_done or once:
             return last is not None or is_done

@@ -1,0 +1,75 @@
+"""The package analysis/: its own tests, and that it understands what the program of today leaves."""
+import html
+import os
+import re
+import subprocess
+import sys
+
+from common import ROOT, Job, Skip, cases
+
+CANDIDATES = (sys.executable, str(ROOT / "build" / "analysis" / "bin" / "python"), "/usr/bin/python3")
+PACKAGES = "import h5py, matplotlib, numpy, pandas, pytest, scipy"
+
+
+def python():
+    """An interpreter that has the packages."""
+    for candidate in CANDIDATES:
+        if os.path.exists(candidate) and subprocess.run([candidate, "-c", PACKAGES], capture_output=True).returncode == 0:
+            return candidate
+    raise Skip("no Python here has the packages of analysis/requirements.txt (make analysis-setup)")
+
+
+@cases(**{path.stem[5:]: path for path in sorted((ROOT / "tests" / "analysis").glob("test_*.py"))})
+def test_unit(path):
+    done = subprocess.run([python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def analysis(*arguments):
+    done = subprocess.run([python(), "-m", "analysis", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def facts(page):
+    """{name: numbers} of the page's lists."""
+    found = {}
+    for term, content in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page.read_text()):
+        found[html.unescape(term)] = [float(value) for value in re.findall(r'<data value="([^"]*)"', content)]
+    return found
+
+
+@cases(softmax={}, sigmoid={"search.constraint": "sigmoid", "output.trace_every": 3},
+       budget={"search.target_mean_rank": 2})
+def test_search(keys):
+    """The program computes entropy and movement too: both agree, and the ranks are followed from the logits."""
+    python()
+    results = Job(keys={"search.steps": 40, "search.selection_lr": 0.05, **keys}).results()
+    analysis("report", results.folder)
+    page = results.folder / "report" / "index.html"
+    found, search = facts(page), results.result["search"]
+    assert abs(found["mean entropy at the end"][0] - search["mean_entropy"]) < 1e-6
+    assert abs(found["largest movement at the end"][0] - search["largest_movement"]) < 1e-6
+    assert abs(found["search train, last"][0] - search["loss_train"]) < 1e-12
+    assert found["mean rank"] == [results.result["mean_rank"]]
+    assert "Moving-block bootstrap" in page.read_text()
+    assert "Where the time went" in page.read_text()
+
+
+@cases(random="random", adalora="adalora")
+def test_other_methods(method):
+    python()
+    results = Job(keys={"adapter.method": method, "adapter.mean_rank": 2}).results()
+    table = analysis("table", results.folder, "--markdown").splitlines()[2]
+    assert f"| cola | {method} |" in table and f"{results.result['score']:.3f}" in table
+    if method == "adalora":
+        analysis("report", results.folder)
+        assert "Singular values" in (results.folder / "report" / "index.html").read_text()
+
+
+def test_watch():
+    python()
+    results = Job().results()
+    lines = analysis("watch", results.folder, "--once").splitlines()
+    assert lines[-1] == f"done: matthews_correlation {results.result['score']:.4f}"
+    assert any(line.startswith("retrain step 4/4") for line in lines)
