@@ -107,7 +107,7 @@ def test_watch_off_a_terminal(tmp_path):
     folder.mkdir()
     progress = folder / "progress.jsonl"
     progress.write_text(json.dumps(REPORT) + "\n")
-    thread = threading.Thread(target=watch.watch, args=(folder, 0.02, False, out))
+    thread = threading.Thread(target=watch.watch, args=(folder, 0.02, False, out), daemon=True)
     thread.start()
     time.sleep(0.2)
     assert out.getvalue() == watch.line_of(REPORT) + "\n"

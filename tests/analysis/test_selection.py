@@ -88,22 +88,26 @@ def test_search_without_noise_is_sure(tmp_path):
     assert found.low.tolist() == found.high.tolist() == found.ranks.tolist() == search["ranks"][-1].tolist()
 
 
-def test_bootstrap_of_one_component_is_a_normal_law():
-    """Independent increments: the end is above 0 as often as a normal law with their mean and deviation says."""
+class Ends:
+    """In place of a rule: where the logits end."""
+
+    def ranks(self, logits):
+        return logits
+
+
+def test_bootstrap_ends_as_widely_as_blocks_do():
     draw = np.random.default_rng(5)
     increments = draw.normal(0.002, 0.05, 400)
     logits = np.zeros((401, 1, 2))
+    logits[:, 0, 1] = 7
     logits[1:, 0, 0] = np.cumsum(increments)
-
-    class Sign:
-        def ranks(self, ends):
-            return (ends[..., 0] > 0).astype(int)
-    wins = selection.bootstrap_ranks(logits, Sign(), 4000).mean()
+    ends = selection.bootstrap_ranks(logits, Ends(), 4000)
     length = selection.block_length(400)
-    sums = np.convolve(increments, np.ones(length), "valid")
-    deviation = sums.std() * np.sqrt(400 / length)
-    expected = scipy.stats.norm.cdf(sums.mean() * 400 / length / deviation)
-    assert wins == pytest.approx(expected, abs=0.04)
+    assert length == 7
+    blocks = np.convolve(increments, np.ones(length), "valid")
+    assert ends[:, 0, 0].mean() == pytest.approx(blocks.mean() * 400 / length, abs=0.05)
+    assert ends[:, 0, 0].std() == pytest.approx(blocks.std() * np.sqrt(400 / length), rel=0.05)
+    assert (ends[:, 0, 1] == 7).all()
 
 
 def test_bootstrap_of_a_random_walk_is_not_sure(tmp_path):
