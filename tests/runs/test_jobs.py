@@ -15,6 +15,7 @@ STANDIN = """#!/bin/sh
 [ "$1" = run ] && [ "$3" = --resume ] || exit 99
 echo "$2 threads $OMP_NUM_THREADS"
 folder=${2%.json}
+[ ! -e "$folder/exit_code" ] || exit 98
 case $2 in
 */0001.json) exit 5 ;;
 */0002.json) kill -9 $$ ;;
@@ -134,7 +135,8 @@ def test_local_stops_with_checkpoints():
     base = str(project.input("real"))
     expected = project.job.results(1, {"retrain.steps": 300, "run.seed": 2}, "expected").result
     write_sweep(base=base, set={"retrain.steps": 300}, seeds=[2, 3], resources={"ranks": 2})
-    with subprocess.Popen(["jobs/sweep", "submit", "sweep.json"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(["jobs/sweep", "submit", "sweep.json"], stdout=subprocess.PIPE, text=True,
+                          preexec_fn=os.setpgrp) as process:
         progress = pathlib.Path("outputs/sweeps/s/points/0000/progress.jsonl")
         while not (progress.exists() and "retrain" in progress.read_text()):
             assert process.poll() is None, texts("outputs/sweeps/s/points/*/output.txt")
@@ -143,7 +145,7 @@ def test_local_stops_with_checkpoints():
         assert "not submitted" in status
         second = sweep("submit", "sweep.json", "--dry-run")
         assert "0001.json" in second and "0000.json" not in second, second
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         output = process.communicate()[0]
         assert process.returncode == 1 and "0000  to be continued" in output, output
     assert "1 to be continued, 1 not submitted" in sweep("status", "outputs/sweeps/s")
@@ -194,6 +196,7 @@ def test_slurm_arrays():
     commands = [line for line in asked() if line.startswith("sbatch")]
     assert len(commands) == 2 and "--array=0-1 " in commands[0] and "--mem=100 " in commands[0], commands
     assert "--array=0-0 " in commands[1] and "--mem=100 " in commands[1] and "--time=8 " in commands[1]
+    assert not list(pathlib.Path(folder).glob("points/*/exit_code"))
     lists = [pathlib.Path(folder, f"tasks-00{i}").read_text().split() for i in range(3)]
     assert [[line[-4:] for line in lines] for lines in lists] == [["0000", "0001", "0002", "0003"], ["0001", "0002"],
                                                                   ["0003"]]
@@ -208,6 +211,9 @@ def test_failing_scheduler():
     fake_schedulers(sbatch="exit 1")
     assert "sbatch failed" in sweep("submit", write_sweep(), "--scheduler", "slurm", code=1)
     assert [row["state"] for row in rows_of()] == ["not submitted"]
+    sweep("submit", write_sweep(name="t", seeds=[1, 2]), code=1)
+    sweep("resubmit", "outputs/sweeps/t", "--failed", "--scheduler", "slurm", code=1)
+    assert [row["state"] for row in rows_of("outputs/sweeps/t")] == ["done", "out of memory"]
 
 
 # As a real PBS prints it, long values over several lines.
