@@ -172,7 +172,7 @@ check-peers: ## make the reference data again and compare with PyTorch and trans
 
 # ---- housekeeping ----
 help: ## this list
-	@sed -nE 's/^([a-z-]+|print-%):.*## /\1\t/p' Makefile | sed 's/print-%/print-VAR/' | expand -t 14
+	@sed -nE 's/^([a-z-]+|print-%):.*## /\1\t/p' Makefile | sed 's/print-%/print-VAR/' | expand -t 16
 info: ## what was found: settings, versions, libraries really loaded
 	@$(foreach v,$(SETTINGS) SANITIZE BUILD BIN VERSION,printf '%-15s %s\n' '$v' $(call quoted,$($v));)
 	@echo; $(CC) --version 2>&1 | head -1; $(MPIRUN) --version 2>&1 | head -1; $(PYTHON) --version 2>&1; $(MAKE) --version | head -1

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from common import cases
+from common import ROOT, cases, start
 from project import Project, sweep, texts
 
 # A program that takes what is asked of the real one and answers at once.
@@ -68,6 +68,20 @@ def test_points():
     assert tree == {"adapter": {"rank": 2, "alpha": 4}, "optimizer": {"lr": 0.1}, "retrain": {"epochs": 1},
                     "search": {"steps": 3}, "task": {"max_length": 9},
                     "run": {"seed": 5, "name": "s-0010", "output_dir": "outputs/sweeps/s/points/0010"}}
+
+
+def test_sweeps_of_the_repository():
+    """Their keys are good; what is missing is the model."""
+    start_project()
+    paths = sorted((ROOT / "inputs" / "sweeps").glob("*.json"))
+    assert paths
+    for path in paths:
+        base = json.loads(path.read_text())["base"]
+        pathlib.Path(base).write_text((ROOT / base).read_text())
+        sweep("submit", str(path), "--dry-run")
+        for point in pathlib.Path("outputs/sweeps", path.stem, "points").glob("*.json"):
+            outcome = start(["run", point, "--set", "model.path=nowhere"])
+            assert outcome.code == 3 and "nowhere/config.json" in outcome.err, outcome
 
 
 BAD = {
@@ -245,7 +259,7 @@ def test_pbs_successor():
     """A run that stops submits a job that asks for the same; the program knows the end of its time."""
     start_project(STOPPING)
     pathlib.Path("state").write_text("R")
-    asked = fake_schedulers(qstat=QSTAT, qsub="echo 8.here")
+    asked = fake_schedulers(qstat=QSTAT, qsub="case $1 in -J) echo '9[].here' ;; *) echo 8.here ;; esac")
     code, output = pbs_job("jobs/pbs/run.sh", {"INPUT": "inputs/mine.json"})
     lines = [line for line in output.splitlines() if line.startswith("run ")]
     assert code == 75 and len(lines) == 2, output
@@ -262,6 +276,7 @@ def test_pbs_successor():
     tasks = "outputs/sweeps/s/tasks-000"
     assert command == (f"qsub -J 0-1 -l select=1:ncpus=4:mpiprocs=2:mem=70mb,walltime=01:30:00 -o "
                        f"{tasks}.^array_index^.out -v SWEEP_TASKS={tasks},AUTOLORA_THREADS=2 jobs/pbs/array.sh")
+    assert pathlib.Path("outputs/sweeps/s/points/0001/job").read_text() == "pbs 9[1].here\n"
     code, output = pbs_job("jobs/pbs/array.sh", {"SWEEP_TASKS": tasks, "PBS_ARRAY_INDEX": "1", "AUTOLORA_THREADS": "2"})
     assert code == 75, output
     assert "threads 2" in texts("outputs/sweeps/s/points/0001/output.txt")
