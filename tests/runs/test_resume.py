@@ -185,7 +185,7 @@ def test_message_names_the_killed_rank():
 def test_every_checkpoint_leads_to_the_same_end(keys):
     """Each checkpoint of a run, taken as the newest one."""
     task = keys.get("task", "cola")
-    short = {"search.steps": 3, "retrain.steps": 4, "output.keep": 1000,
+    short = {"search.steps": 4, "retrain.steps": 4, "output.keep": 1000,
              "output.checkpoint_every": 1}
     job, expected = whole(task, **{**short, **{k: v for k, v in keys.items() if k != "task"}})
     number = 0
@@ -305,13 +305,16 @@ def test_end_of_the_time(case):
 
 
 def test_stop_within_an_evaluation():
-    """The evaluation is made by the next attempt, and comes once."""
-    job, expected = whole(**{"optimizer.batch_size": 2, "retrain.steps": 24})
-    job.output = job.folder / "evaluation"
-    keys = {"output.wall_time": 9}
-    for num_ranks in (1, 2, 1):  # 24 steps are an epoch
-        stopped(job.run(num_ranks, keys) if num_reports(job) == 0 else
-                resume(job, num_ranks, keys))
+    """The next attempt makes the evaluation, without the update before it."""
+    job, expected = whole(**{"output.checkpoint_every": 1, "output.keep": 1000})
+    job.output = shutil.copytree(expected.folder, job.folder / "evaluation")
+    for path in [job.output / "result.json", *checkpoints(job)]:
+        if path.name > "checkpoint-000014.h5":  # the third update of the retraining ends an epoch
+            path.unlink()
+    for num_ranks in (1, 2):
+        stopped(resume(job, num_ranks, {"output.wall_time": 9}), "retrain after step 3 of 12")
+        trace = common.read_trace(job.output / "trace.h5")[1]
+        assert len(trace["/retrain/step"].texts) == 3 and not trace["/evaluation/step"].texts
     assert_equal_runs(resumed(job, 3), expected, "stopped within an evaluation")
 
 

@@ -196,7 +196,7 @@ static void test_killed_again_and_again(void **state) {
     (void)state;
     write_new(600);
     size_t num_rows = 600;
-    for (long i = 0; i < 60; ++i) {
+    for (long i = 0; i < 400; ++i) {
         const size_t told = kill_writer(num_rows, 200 + 331 * i % 9000);
         assert_true(check_sure_rows(1, told) >= told);
         num_rows = told - told % 7; /* a checkpoint before */
