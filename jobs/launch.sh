@@ -59,6 +59,8 @@ launch() {
 # which job it is, what it prints, and how it ended.
 launch_point() {
     local folder=$1 status
+    is_cancelled=false
+    if [ ! -d "$folder" ]; then echo "no folder '$folder' of a point" >&2 && return 2; fi
     rm -f "$folder/exit_code"
     echo "$2" > "$folder/job"
     launch "$folder.json" "${@:3}" >> "$folder/output.txt" 2>&1

@@ -283,6 +283,8 @@ def test_pbs_successor():
     assert pathlib.Path("outputs/sweeps/s/points/0001/job").read_text() == "pbs 8.here\n"
     assert (f"qsub -l {request} -v SWEEP_TASKS={tasks},SWEEP_INDEX=1,AUTOLORA_THREADS=2 jobs/pbs/array.sh"
             in asked()), output
+    code, output = pbs_job("jobs/pbs/array.sh", {"SWEEP_TASKS": tasks, "PBS_ARRAY_INDEX": "2"})
+    assert code == 2 and "no folder ''" in output, output
     for state, meaning in (("Q", "waiting"), ("R", "running"), ("F", "to be continued")):
         pathlib.Path("state").write_text(state)
         assert rows_of()[1]["state"] == meaning
