@@ -244,6 +244,9 @@ static void repeat_batch(struct fixture_batch *batch, size_t copies) {
         memory_resize(batch->sequence_numbers, copies * sequences + 1, sizeof(size_t), "a batch");
     batch->token_ids = memory_resize(batch->token_ids, copies * tokens, sizeof(int32_t), "a batch");
     batch->labels = memory_resize(batch->labels, copies * tokens, sizeof(int32_t), "a batch");
+    batch->samples = memory_resize(batch->samples, copies * sequences, sizeof(uint32_t), "a batch");
+    for (size_t i = sequences; i < copies * sequences; ++i)
+        batch->samples[i] = (uint32_t)i;
     for (size_t i = tokens; i < copies * tokens; ++i) {
         batch->token_ids[i] = batch->token_ids[i - tokens];
         batch->labels[i] = batch->labels[i - tokens];
@@ -258,6 +261,7 @@ static void repeat_batch(struct fixture_batch *batch, size_t copies) {
     batch->microbatch.offsets = batch->offsets;
     batch->microbatch.pair_offsets = batch->pair_offsets;
     batch->microbatch.sequence_numbers = batch->sequence_numbers;
+    batch->microbatch.samples = batch->samples;
     batch->microbatch.token_ids = batch->token_ids;
     batch->microbatch.labels = batch->labels;
     batch->microbatch.loss_scale /= (float)copies;

@@ -30,7 +30,7 @@ static struct timer_tree *example(long milliseconds) {
         timer_stop(tree);
     }
     timer_start(tree, "retrain");
-    char name[] = "gradient"; /* an equal name at another place */
+    static const char name[] = "gradient"; /* an equal name at another place */
     timer_start(tree, name);
     timer_stop(tree);
     timer_stop(tree);
