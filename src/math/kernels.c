@@ -2,6 +2,7 @@
 #include "math/kernels.h"
 
 #include "math/elementary.h"
+#include "math/row.h"
 
 #include <math.h>
 
@@ -54,14 +55,6 @@ static void sum_all_columns(const float *x, const float *factor, size_t tokens, 
 
 void column_sums(const float *x, size_t tokens, size_t width, float *sums) {
     sum_all_columns(x, NULL, tokens, width, sums);
-}
-
-static float row_sum(const float *x, size_t width) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < width; ++j)
-        sum += x[j];
-    return sum;
 }
 
 void layer_norm_forward(const float *x, const float *weight, const float *bias, float epsilon,

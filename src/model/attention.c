@@ -4,7 +4,7 @@
 #include "model/attention.h"
 
 #include "base/random.h"
-#include "math/elementary.h"
+#include "math/row.h"
 #include "math/small_product.h"
 
 #include <omp.h>
@@ -105,38 +105,13 @@ static void drop_in_place(const struct task *task, float *pairs) {
         random_dropout_multiply(&task->stream, task->dropout, task->rows * task->length, pairs);
 }
 
-static void softmax_row(float *row, size_t length) {
-    float largest = row[0];
-#pragma omp simd reduction(max : largest)
-    for (size_t j = 0; j < length; ++j)
-        largest = row[j] > largest ? row[j] : largest;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < length; ++j) {
-        row[j] = exp_float(row[j] - largest);
-        sum += row[j];
-    }
-    const float inverse = 1.0f / sum;
-#pragma omp simd
-    for (size_t j = 0; j < length; ++j)
-        row[j] *= inverse;
-}
-
 static void softmax(const struct task *task, bool is_causal, float *pairs) {
     for (size_t i = 0; i < task->rows; ++i) {
         float *row = pairs + i * task->length;
         const size_t seen = is_causal ? i + 1 : task->length;
-        softmax_row(row, seen);
+        row_softmax(row, seen);
         memset(row + seen, 0, (task->length - seen) * sizeof *row);
     }
-}
-
-static float row_dot(const float *a, const float *b, size_t length) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < length; ++j)
-        sum += a[j] * b[j];
-    return sum;
 }
 
 void attention_forward(const struct attention *attention, const struct microbatch *microbatch,

@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 #include "base/report.h"
-#include "math/elementary.h"
+#include "math/row.h"
 
 #include <string.h>
 
@@ -154,30 +154,10 @@ static void project(struct decoder *decoder, const struct block *block, const st
                    decoder->low_rank, y);
 }
 
-static float dot(const float *a, const float *b, size_t count) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < count; ++i)
-        sum += a[i] * b[i];
-    return sum;
-}
-
 static void add_scaled(float factor, const float *x, size_t count, float *y) {
 #pragma omp simd
     for (size_t i = 0; i < count; ++i)
         y[i] += factor * x[i];
-}
-
-static void softmax(float *row, size_t count) {
-    float largest = row[0], sum = 0;
-    for (size_t i = 1; i < count; ++i)
-        largest = row[i] > largest ? row[i] : largest;
-    for (size_t i = 0; i < count; ++i) {
-        row[i] = exp_float(row[i] - largest);
-        sum += row[i];
-    }
-    for (size_t i = 0; i < count; ++i)
-        row[i] /= sum;
 }
 
 /* One head of one text: `at` is its first element in a row. */
@@ -191,12 +171,12 @@ static void attend(const struct decoder *decoder, const struct cache *cache,
     const size_t *lineage = decoder->lineage + text * decoder->options.max_new_tokens;
     for (size_t i = 0; i < length; ++i)
         scores[i] =
-            attention->scale * dot(query, cache->prompt_key + (first + i) * width + at, size);
+            attention->scale * row_dot(query, cache->prompt_key + (first + i) * width + at, size);
     for (size_t s = 0; s <= step; ++s)
         scores[length + s] =
             attention->scale *
-            dot(query, cache->key + (s * decoder->num_texts + lineage[s]) * width + at, size);
-    softmax(scores, length + step + 1);
+            row_dot(query, cache->key + (s * decoder->num_texts + lineage[s]) * width + at, size);
+    row_softmax(scores, length + step + 1);
     memset(context, 0, size * sizeof *context);
     for (size_t i = 0; i < length; ++i)
         add_scaled(scores[i], cache->prompt_value + (first + i) * width + at, size, context);

@@ -1,9 +1,9 @@
 /* The language modelling head. Rows are those of labelled tokens, in order. */
 #include "model/lm_head.h"
 
-#include "math/elementary.h"
 #include "math/gemm.h"
 #include "math/kernels.h"
+#include "math/row.h"
 
 #include <math.h>
 #include <string.h>
@@ -53,47 +53,13 @@ static int32_t next_label(const struct microbatch *microbatch, size_t *token) {
     return microbatch->labels[(*token)++];
 }
 
-/* logits -> probabilities in place; returns log sum exp. */
-static double softmax_row(float *row, size_t count) {
-    float largest = row[0];
-#pragma omp simd reduction(max : largest)
-    for (size_t j = 0; j < count; ++j)
-        largest = row[j] > largest ? row[j] : largest;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < count; ++j) {
-        row[j] = exp_float(row[j] - largest);
-        sum += row[j];
-    }
-    const float inverse = 1.0f / sum;
-#pragma omp simd
-    for (size_t j = 0; j < count; ++j)
-        row[j] *= inverse;
-    return log((double)sum) + (double)largest;
-}
-
-static float row_sum(const float *row, size_t count) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < count; ++j)
-        sum += row[j];
-    return sum;
-}
-
-static float row_dot(const float *a, const float *b, size_t count) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < count; ++j)
-        sum += a[j] * b[j];
-    return sum;
-}
-
 /* Loss of a row, (1 - e) (-log p_label) + e mean(-log p) with the smoothing e; logits become the
  * cotangent p - (1 - e) onehot - e / words. */
 static double row_loss(size_t words, float label_smoothing, int32_t label, float *row) {
     const double at_label = (double)row[label], smoothing = (double)label_smoothing;
     const double mean = smoothing > 0 ? (double)row_sum(row, words) / (double)words : 0;
-    const double log_sum = softmax_row(row, words);
+    const struct row_normalizer normalizer = row_softmax(row, words);
+    const double log_sum = log((double)normalizer.sum) + (double)normalizer.largest;
     row[label] -= 1.0f - label_smoothing;
     if (smoothing > 0) {
         const float share = label_smoothing / (float)words;
@@ -193,7 +159,7 @@ static void chunk_tangent(size_t words, size_t rows, float *logits, float *t_log
 #pragma omp parallel for schedule(static, 1)
     for (size_t i = 0; i < rows; ++i) {
         float *p = logits + i * words, *t = t_logits + i * words;
-        softmax_row(p, words);
+        row_softmax(p, words);
         const float mean = row_dot(p, t, words);
 #pragma omp simd
         for (size_t j = 0; j < words; ++j)
