@@ -84,16 +84,10 @@ static void run_all(struct saved_run *run, MPI_Comm world, const struct argument
         evaluate(run, arguments, problem);
 }
 
-int cmd_evaluate(MPI_Comm world, int argc, char **argv) {
+void cmd_evaluate(MPI_Comm world, int argc, char **argv, struct problem *problem) {
     struct saved_run run = {0};
     struct arguments arguments = {0};
-    struct problem problem = {0};
-    int mpi_rank;
-    MPI_Comm_rank(world, &mpi_rank);
-    if (read_arguments(argc, argv, &arguments, &problem))
-        run_all(&run, world, &arguments, &problem);
+    if (read_arguments(argc, argv, &arguments, problem))
+        run_all(&run, world, &arguments, problem);
     saved_run_close(&run);
-    if (problem.exit_code != 0 && mpi_rank == 0)
-        report_error("%s", problem.text);
-    return problem.exit_code;
 }

@@ -43,14 +43,10 @@ static void export_run(const struct arguments *arguments, struct problem *proble
     saved_run_close(&run);
 }
 
-int cmd_export(MPI_Comm world, int argc, char **argv) {
+void cmd_export(MPI_Comm world, int argc, char **argv, struct problem *problem) {
     const struct comm comm = comm_of(world);
     struct arguments arguments = {0};
-    struct problem problem = {0};
-    if (read_arguments(argc, argv, &arguments, &problem) && comm.mpi_rank == 0)
-        export_run(&arguments, &problem);
-    comm_agree(&comm, &problem);
-    if (problem.exit_code != 0 && comm.mpi_rank == 0)
-        report_error("%s", problem.text);
-    return problem.exit_code;
+    if (read_arguments(argc, argv, &arguments, problem) && comm.mpi_rank == 0)
+        export_run(&arguments, problem);
+    comm_agree(&comm, problem);
 }

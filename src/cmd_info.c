@@ -130,16 +130,15 @@ static void print_processor(void) {
     memory_free(threads);
 }
 
-int cmd_info(MPI_Comm world, int argc, char **argv) {
+void cmd_info(MPI_Comm world, int argc, char **argv, struct problem *problem) {
     int mpi_rank;
     MPI_Comm_rank(world, &mpi_rank);
     if (argc > 1) {
-        if (mpi_rank == 0)
-            report_error("%s takes no arguments, found %s", argv[0], argv[1]);
-        return EXIT_USAGE;
+        problem_set(problem, EXIT_USAGE, "%s takes no arguments, found %s", argv[0], argv[1]);
+        return;
     }
     if (mpi_rank != 0)
-        return EXIT_DONE;
+        return;
     print_line("autolora", cmd_info_version());
     print_line("compiler", __VERSION__);
     print_line("flags", AUTOLORA_FLAGS);
@@ -151,5 +150,4 @@ int cmd_info(MPI_Comm world, int argc, char **argv) {
     print_library("cJSON", json_library_version(), library_of("cJSON_Version"));
     print_library("utf8proc", utf8proc_version(), library_of("utf8proc_version"));
     print_processor();
-    return EXIT_DONE;
 }

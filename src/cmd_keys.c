@@ -6,15 +6,13 @@
 
 #include <stdio.h>
 
-int cmd_keys(MPI_Comm world, int argc, char **argv) {
+void cmd_keys(MPI_Comm world, int argc, char **argv, struct problem *problem) {
     int mpi_rank;
     MPI_Comm_rank(world, &mpi_rank);
     if (argc > 1) {
-        if (mpi_rank == 0)
-            report_error("%s takes no arguments, found %s", argv[0], argv[1]);
-        return EXIT_USAGE;
+        problem_set(problem, EXIT_USAGE, "%s takes no arguments, found %s", argv[0], argv[1]);
+        return;
     }
     if (mpi_rank == 0)
         config_print_keys(stdout);
-    return EXIT_DONE;
 }

@@ -436,15 +436,12 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
         conclude(run, problem);
 }
 
-int cmd_run(MPI_Comm world, int argc, char **argv) {
+void cmd_run(MPI_Comm world, int argc, char **argv, struct problem *problem) {
     struct run run = {.start = MPI_Wtime(), .timers = timer_tree_create()};
     struct arguments arguments = {0};
-    struct problem problem = {0};
-    int mpi_rank;
-    MPI_Comm_rank(world, &mpi_rank);
     interrupt_catch();
-    if (read_arguments(argc, argv, &arguments, &problem))
-        run_all(&run, world, &arguments, &problem);
+    if (read_arguments(argc, argv, &arguments, problem))
+        run_all(&run, world, &arguments, problem);
     watchdog_stop(&run.watchdog);
     peft_adapter_close(&run.from);
     memory_free(run.scales);
@@ -453,7 +450,4 @@ int cmd_run(MPI_Comm world, int argc, char **argv) {
     memory_free(run.output.ranks);
     timer_tree_destroy(&run.timers);
     memory_free(arguments.overrides);
-    if (problem.exit_code != 0 && mpi_rank == 0)
-        report_error("%s", problem.text);
-    return problem.exit_code;
 }

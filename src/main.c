@@ -12,7 +12,7 @@
 
 static const struct subcommand {
     const char *name, *arguments, *summary;
-    int (*function)(MPI_Comm world, int argc, char **argv);
+    void (*function)(MPI_Comm world, int argc, char **argv, struct problem *problem);
 } SUBCOMMANDS[] = {
     {"run", "INPUT.json [--set key=value]... [--resume]",
      "search the ranks, retrain at them, evaluate", cmd_run},
@@ -79,8 +79,13 @@ static int run_subcommand(MPI_Comm world, int argc, char **argv) {
         return EXIT_DONE;
     }
     for (size_t i = 0; i < NUM_SUBCOMMANDS; ++i)
-        if (strcmp(argv[1], SUBCOMMANDS[i].name) == 0)
-            return SUBCOMMANDS[i].function(world, argc - 1, argv + 1);
+        if (strcmp(argv[1], SUBCOMMANDS[i].name) == 0) {
+            struct problem problem = {0};
+            SUBCOMMANDS[i].function(world, argc - 1, argv + 1, &problem);
+            if (problem.exit_code != 0 && is_first)
+                report_error("%s", problem.text);
+            return problem.exit_code;
+        }
     if (is_first)
         report_unknown(argv[1]);
     return EXIT_USAGE;
