@@ -6,6 +6,7 @@ import random
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import xml.etree.ElementTree
@@ -52,6 +53,28 @@ def write_model(folder, fixture="bert-sequence", vocabulary=VOCABULARY, **change
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary))
     return folder
+
+
+def shard_model(folder, num_files=3):
+    """Cuts the model's checkpoint into several files with an index, as large ones are published."""
+    whole = folder / "model.safetensors"
+    data = whole.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__", None)
+    weight_map = {}
+    for number in range(num_files):
+        name, parts, entries = f"model-{number}.safetensors", [], {}
+        for tensor in sorted(header)[number::num_files]:
+            begin, end = header[tensor]["data_offsets"]
+            at = sum(map(len, parts))
+            entries[tensor] = {**header[tensor], "data_offsets": [at, at + end - begin]}
+            parts.append(data[8 + length + begin:8 + length + end])
+            weight_map[tensor] = name
+        text = json.dumps(entries).encode()
+        (folder / name).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    whole.unlink()
 
 
 def words(draw, count):

@@ -138,6 +138,20 @@ def test_more_tokens_than_the_model_has_positions():
     job_fails(Job(), USAGE, "task.max_length", "33", "32", keys={"task.max_length": 33})
 
 
+def test_token_types_that_the_model_has_not():
+    job = Job("mnli")
+    config = json.loads((job.model / "config.json").read_text())
+    (job.model / "config.json").write_text(json.dumps({**config, "type_vocab_size": 1}))
+    job_fails(job, DATA, "type_vocab_size 1", "token type 1")
+
+
+def test_no_room_for_generated_texts():
+    """Said before the training, not after it."""
+    job = Job("e2e")
+    job_fails(job, DATA, "task.max_new_tokens", "positions", keys={"task.max_new_tokens": 1000})
+    assert not (job.output / "trace.h5").exists()
+
+
 def test_generation_needs_a_model_that_generates():
     job_fails(Job(), USAGE, "task.name is e2e", "GPT-2", keys={"task.name": "e2e"})
 

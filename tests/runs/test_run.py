@@ -514,3 +514,13 @@ def test_other_words_for_the_same_model():
     assert list(Job("ner").results().ranks) == [
         f"bert.encoder.layer.{block}.attention.self.{name}"
         for block in range(2) for name in ("query", "value")]
+
+
+def test_sharded_checkpoint():
+    """A model in several files is the same model."""
+    job = Job(keys=LIVELY)
+    whole = job.results(1)
+    common.shard_model(job.model)
+    assert not (job.model / "model.safetensors").exists()
+    for num_ranks in (1, 2):
+        assert_same(job.results(num_ranks, output=f"sharded-{num_ranks}"), whole, "sharded")

@@ -2,26 +2,13 @@
  * The vocabulary is three letters, each as the begin of a word and as a continuation. */
 #include "io/dataset.h"
 
-#include "base/memory.h"
+#include "data_folder.h"
 #include "io/dataset_builder.h"
-#include "io/file.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 enum { UNK = 1, CLS = 2, SEP = 3, A = 5, B = 6, C = 7, A_ = 8, B_ = 9, C_ = 10, NO = -100 };
 
 static const char VOCABULARY[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n##a\n##b\n##c\n";
 
-static char folder[] = "/tmp/autolora_test_dataset_XXXXXX";
-static char *path;
-static struct tokenizer *tokenizer;
 static size_t blocks_before;
 
 /* What a test reads; fresh for each. */
@@ -30,35 +17,9 @@ static struct label_set labels;
 static struct problem problem;
 static struct dataset_options options;
 
-static void write_file(const char *file, const char *text, size_t size) {
-    FILE *stream = fopen(file, "wb");
-    assert_non_null(stream);
-    assert_int_equal(fwrite(text, 1, size, stream), size);
-    assert_int_equal(fclose(stream), 0);
-}
-
 static int make_folder(void **state) {
     (void)state;
-    if (mkdtemp(folder) == NULL)
-        return -1;
-    char *vocabulary = file_join(folder, "vocab.txt");
-    write_file(vocabulary, VOCABULARY, strlen(VOCABULARY));
-    memory_free(vocabulary);
-    path = file_join(folder, "data.tsv");
-    tokenizer = tokenizer_create(folder, &problem);
-    return tokenizer == NULL ? -1 : 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    tokenizer_destroy(&tokenizer);
-    unlink(path);
-    memory_free(path);
-    char *vocabulary = file_join(folder, "vocab.txt");
-    unlink(vocabulary);
-    memory_free(vocabulary);
-    rmdir(folder);
-    return memory_blocks_now() == 0 ? 0 : -1;
+    return make_data_folder(VOCABULARY);
 }
 
 static void begin(enum task_kind kind) {
@@ -98,7 +59,7 @@ static int end_test(void **state) {
 }
 
 static bool read_bytes(const char *text, size_t size) {
-    write_file(path, text, size);
+    write_bytes(path, text, size);
     dataset_free(&data);
     return dataset_read(&data, &options, tokenizer, &labels, &problem);
 }

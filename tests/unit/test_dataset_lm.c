@@ -2,27 +2,14 @@
  * of generated texts. The vocabulary is three letters. */
 #include "io/dataset_lm.h"
 
-#include "base/memory.h"
+#include "data_folder.h"
 #include "io/dataset.h"
 #include "io/dataset_share.h"
-#include "io/file.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 enum { END = 3, A = 5, B = 6, C = 7, COLON = 8, BAR = 9, NO = LABEL_IGNORED };
 
 static const char VOCABULARY[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n:\n|\n";
 
-static char folder[] = "/tmp/autolora_test_dataset_lm_XXXXXX";
-static char *path, *vocabulary;
-static struct tokenizer *tokenizer;
 static size_t blocks_before;
 
 static struct dataset data;
@@ -30,33 +17,9 @@ static struct lm_references references;
 static struct problem problem;
 static struct dataset_options options;
 
-static void write_file(const char *file, const char *text) {
-    FILE *stream = fopen(file, "wb");
-    assert_non_null(stream);
-    assert_int_equal(fwrite(text, 1, strlen(text), stream), strlen(text));
-    assert_int_equal(fclose(stream), 0);
-}
-
 static int make_folder(void **state) {
     (void)state;
-    if (mkdtemp(folder) == NULL)
-        return -1;
-    vocabulary = file_join(folder, "vocab.txt");
-    path = file_join(folder, "data");
-    write_file(vocabulary, VOCABULARY);
-    tokenizer = tokenizer_create(folder, &problem);
-    return tokenizer == NULL ? -1 : 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    tokenizer_destroy(&tokenizer);
-    unlink(path);
-    unlink(vocabulary);
-    memory_free(path);
-    memory_free(vocabulary);
-    rmdir(folder);
-    return memory_blocks_now() == 0 ? 0 : -1;
+    return make_data_folder(VOCABULARY);
 }
 
 static int begin_test(void **state) {
@@ -83,7 +46,7 @@ static int end_test(void **state) {
 
 static bool read_text(const char *text) {
     struct label_set labels = {0};
-    write_file(path, text);
+    write_bytes(path, text, strlen(text));
     dataset_free(&data);
     lm_references_free(&references);
     return dataset_read(&data, &options, tokenizer, &labels, &problem);
@@ -214,7 +177,7 @@ static void test_datasets_append_and_broadcast(void **state) {
     struct dataset more = {0};
     struct label_set labels = {0};
     options.references = NULL;
-    write_file(path, "b||c\n");
+    write_bytes(path, "b||c\n", strlen("b||c\n"));
     assert_true(dataset_read(&more, &options, tokenizer, &labels, &problem));
     dataset_append(&data, &more);
     dataset_free(&more);

@@ -1,20 +1,10 @@
 /* GLUE's files: the columns of every task, pairs and their cutting, test files, submissions. The
  * vocabulary is three letters, each as the begin of a word and as a continuation. */
-#include "base/memory.h"
+#include "data_folder.h"
 #include "io/dataset.h"
 #include "io/dataset_share.h"
-#include "io/file.h"
 #include "io/glue.h"
 #include "io/submission.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 enum { UNK = 1, CLS = 2, SEP = 3, A = 5, B = 6, C = 7, NO = -100 };
 
@@ -23,10 +13,6 @@ static const char *const NAMES[] = {"cola", "sst2", "mrpc", "rte", "stsb",
                                     "qnli", "qqp",  "mnli", "wnli"};
 enum { NUM_TASKS = sizeof NAMES / sizeof *NAMES };
 
-static char folder[] = "/tmp/autolora_test_glue_XXXXXX";
-static char *path;
-static struct tokenizer *tokenizer;
-
 /* What a test reads; fresh for each. */
 static struct dataset data;
 static struct label_set labels;
@@ -34,35 +20,9 @@ static struct problem problem;
 static struct dataset_options options;
 static size_t blocks_before;
 
-static void write_file(const char *file, const char *text) {
-    FILE *stream = fopen(file, "wb");
-    assert_non_null(stream);
-    assert_true(fputs(text, stream) >= 0);
-    assert_int_equal(fclose(stream), 0);
-}
-
 static int make_folder(void **state) {
     (void)state;
-    if (mkdtemp(folder) == NULL)
-        return -1;
-    char *vocabulary = file_join(folder, "vocab.txt");
-    write_file(vocabulary, VOCABULARY);
-    memory_free(vocabulary);
-    path = file_join(folder, "data.tsv");
-    tokenizer = tokenizer_create(folder, &problem);
-    return tokenizer == NULL ? -1 : 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    tokenizer_destroy(&tokenizer);
-    unlink(path);
-    memory_free(path);
-    char *vocabulary = file_join(folder, "vocab.txt");
-    unlink(vocabulary);
-    memory_free(vocabulary);
-    rmdir(folder);
-    return memory_blocks_now() == 0 ? 0 : -1;
+    return make_data_folder(VOCABULARY);
 }
 
 static int begin_test(void **state) {
@@ -92,7 +52,7 @@ static void choose(const char *name, bool is_unlabelled) {
 }
 
 static bool read_text(const char *text) {
-    write_file(path, text);
+    write_bytes(path, text, strlen(text));
     dataset_free(&data);
     problem = (struct problem){0};
     return dataset_read(&data, &options, tokenizer, &labels, &problem);
