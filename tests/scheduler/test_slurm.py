@@ -111,15 +111,17 @@ def test_stopped():
     slurm, project = start_slurm(8), Project(LONG)
     paths = {name: project.input(name) for name in ("restarted", "stopped", "succeeded", "cancelled")}
     script = "jobs/slurm/run.sh"
-    jobs = {"restarted": submit("sbatch", "--ntasks=2", script, paths["restarted"], AUTOLORA_LAUNCHER="srun"),
-            "stopped": submit("sbatch", "--ntasks=2", script, paths["stopped"]),
-            "succeeded": submit("qsub", "-l", "walltime=02:00:00", "-v", f"INPUT={paths['succeeded']}",
-                                "jobs/pbs/run.sh"),
-            "cancelled": submit("sbatch", "--ntasks=2", script, paths["cancelled"])}
+    commands = {"restarted": ("sbatch", "--ntasks=2", script, paths["restarted"]),
+                "stopped": ("sbatch", "--ntasks=2", script, paths["stopped"]),
+                "succeeded": ("qsub", "-l", "walltime=02:00:00", "-v", f"INPUT={paths['succeeded']}",
+                              "jobs/pbs/run.sh"),
+                "cancelled": ("sbatch", "--ntasks=2", script, paths["cancelled"])}
     how = {"stopped": ["--batch", "--signal=TERM"], "cancelled": []}
-    for name, job in jobs.items():
+    jobs = {}
+    for name, command in commands.items():  # one after the other: none ends before it is told to
+        jobs[name] = submit(*command, **({"AUTOLORA_LAUNCHER": "srun"} if name == "restarted" else {}))
         wait_for_retraining(name)
-        run("scancel", *how.get(name, ["--batch", "--signal=USR1"]), job)
+        run("scancel", *how.get(name, ["--batch", "--signal=USR1"]), jobs[name])
     expected = project.reference()
 
     for name in ("stopped", "succeeded"):
