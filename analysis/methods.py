@@ -49,6 +49,7 @@ def numbers_of(result):
     return {"metric": result.get("metric_name", ""), "score": number(result.get("score")),
             "trainable_parameters": number(result.get("trainable_parameters")),
             "mean_rank": number(result.get("mean_rank")), "seconds": number(result.get("seconds")),
+            "cpu_seconds": number(result.get("cpu_seconds")),
             "tokens_per_second": tokens / seconds if seconds else float("nan"), "peak_memory_bytes": max(memory)}
 
 
@@ -66,7 +67,8 @@ def experiment_rows(runs):
         seeds=("score", "size"), score=("score", "mean"), score_sd=("score", "std"),
         trainable_parameters=("trainable_parameters", "mean"),
         trainable_parameters_sd=("trainable_parameters", "std"), mean_rank=("mean_rank", "mean"),
-        seconds=("seconds", "mean"), seconds_sd=("seconds", "std"),
+        seconds=("seconds", "mean"), seconds_sd=("seconds", "std"), cpu_seconds=("cpu_seconds", "mean"),
+        cpu_seconds_sd=("cpu_seconds", "std"),
         tokens_per_second=("tokens_per_second", "mean"), peak_memory_bytes=("peak_memory_bytes", "max")).reset_index()
 
 

@@ -80,7 +80,9 @@ class Run:
 
     @property
     def task(self):
-        return self.keys.get("task.name") or "unknown"
+        """GLUE's name of the task; of sequence labelling with its data."""
+        name = self.keys.get("task.name") or "unknown"
+        return f"{name} {pathlib.PurePath(str(self.keys.get('task.data_dir'))).name}" if name == "ner" else name
 
     @property
     def seed(self):

@@ -3,7 +3,8 @@ import math
 
 from analysis import methods, names
 
-HEADER = ("task", "method", "setting", "seeds", "metric", "score", "trainable parameters", "mean rank", "seconds")
+HEADER = ("task", "method", "setting", "seeds", "metric", "score", "trainable parameters", "mean rank", "seconds",
+          "core seconds")
 
 
 def is_known(value):
@@ -25,7 +26,8 @@ def experiment_cells(rows):
         varies = is_known(row.trainable_parameters_sd) and row.trainable_parameters_sd > 0
         cells.append([row.task, row.method, row.setting, str(row.seeds), row.metric, spread(row.score, row.score_sd, 3),
                       spread(row.trainable_parameters, row.trainable_parameters_sd if varies else None, 0),
-                      spread(row.mean_rank, None, 2), spread(row.seconds, row.seconds_sd, 0)])
+                      spread(row.mean_rank, None, 2), spread(row.seconds, row.seconds_sd, 0),
+                      spread(row.cpu_seconds, row.cpu_seconds_sd, 0)])
     return cells
 
 

@@ -11,6 +11,7 @@ struct run_results {
     const struct job *job;
     const struct method_output *output;
     const size_t *peak_memory;        /* [ranks] bytes */
+    double cpu_seconds;               /* of all ranks, this attempt */
     double seconds;                   /* whole run */
     const struct timer_phase *timers; /* [num_timers] over the ranks */
     size_t num_timers;

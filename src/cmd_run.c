@@ -192,6 +192,8 @@ static bool conclude(struct run *run, struct problem *problem) {
     size_t peak = memory_resident_peak();
     size_t *peaks = memory_allocate((size_t)job->comm.size, sizeof *peaks, "peaks");
     comm_all_gather(&job->comm, &peak, 1, sizeof peak, peaks);
+    double cpu = timer_cpu_seconds(), cpu_seconds;
+    comm_reduce(&job->comm, &cpu, &cpu_seconds, 1, MPI_DOUBLE, MPI_SUM);
     size_t num_timers;
     struct timer_phase *timers = timer_tree_reduce(run->timers, job->comm.handle, &num_timers);
     if (run_is_first(run)) {
@@ -199,6 +201,7 @@ static bool conclude(struct run *run, struct problem *problem) {
             .job = job,
             .output = &run->output,
             .peak_memory = peaks,
+            .cpu_seconds = cpu_seconds,
             .timers = timers,
             .num_timers = num_timers,
             .seconds = MPI_Wtime() - run->start,

@@ -230,6 +230,7 @@ char *results_text(const struct run_results *results) {
     add_retrain(root, &output->retrain);
     add_data(root, job);
     json_add_number(root, "seconds", results->seconds);
+    json_add_number(root, "cpu_seconds", results->cpu_seconds);
     add_timers(root, results);
     struct json *memory = json_add_array(root, "peak_memory_bytes_per_rank");
     for (int r = 0; r < job->comm.size; ++r)

@@ -8,6 +8,9 @@
 #include <mpi.h>
 #include <stddef.h>
 
+/* Seconds that the cores have worked for this process, all threads together. */
+double timer_cpu_seconds(void);
+
 struct timer_tree;
 
 struct timer_tree *timer_tree_create(void);

@@ -5,6 +5,7 @@
 #include "base/report.h"
 
 #include <string.h>
+#include <time.h>
 
 struct node {
     const char *name;
@@ -17,6 +18,13 @@ struct timer_tree {
     struct node *nodes; /* the root first; it has no name */
     size_t count, running;
 };
+
+double timer_cpu_seconds(void) {
+    struct timespec time;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0)
+        return 0;
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
 
 struct timer_tree *timer_tree_create(void) {
     struct timer_tree *tree = memory_allocate(1, sizeof *tree, "timers");

@@ -304,7 +304,7 @@ def unquote(text):
 
 def without_measurements(value):
     """A part of result.json without what differs from run to run: times, memory, provenance."""
-    measured = ("seconds", "timers", "peak_memory_bytes_per_rank", "provenance", "name")
+    measured = ("seconds", "cpu_seconds", "timers", "peak_memory_bytes_per_rank", "provenance", "name")
     if isinstance(value, dict):
         return {name: without_measurements(item) for name, item in value.items()
                 if name not in measured}

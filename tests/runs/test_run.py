@@ -40,6 +40,7 @@ def test_result_file():
     assert len(result["peak_memory_bytes_per_rank"]) == 2
     assert all(size > 1 << 20 for size in result["peak_memory_bytes_per_rank"])
     assert result["provenance"]["mpi_ranks"] == 2
+    assert result["seconds"] / 4 < result["cpu_seconds"]  # two ranks, which wait by polling
 
 
 def test_regression_results():
