@@ -1,18 +1,65 @@
 /* ScaLAPACK has no C header; its routines take every argument by address. */
 #include "math/dist_matrix.h"
 
+#include "base/memory.h"
 #include "base/report.h"
 
 #include <dlfcn.h>
 #include <limits.h>
 
+int Csys2blacs_handle(MPI_Comm handle);
+void Cfree_blacs_system_handle(int system_handle);
+void Cblacs_gridinit(int *context, const char *order, int rows, int columns);
+void Cblacs_gridexit(int context);
 int numroc_(const int *global_size, const int *block_size, const int *process,
             const int *source_process, const int *num_processes);
+void descinit_(int *descriptor, const int *rows, const int *columns, const int *row_block,
+               const int *column_block, const int *row_source, const int *column_source,
+               const int *context, const int *leading_dimension, int *info);
+
+enum { PANEL_WIDTH = 256 };
+
+int pilaenv_(int *context, char *precision) {
+    (void)context;
+    (void)precision;
+    return PANEL_WIDTH;
+}
 
 static int to_int(size_t size) {
     FAULT_UNLESS(size <= INT_MAX, "%zu is too large for ScaLAPACK", size);
     return (int)size;
 }
+
+/* ---- grids ---- */
+
+struct process_grid *process_grid_create(MPI_Comm handle, size_t rows, size_t columns) {
+    int mpi_rank, size;
+    MPI_Comm_rank(handle, &mpi_rank);
+    MPI_Comm_size(handle, &size);
+    FAULT_UNLESS(rows > 0 && columns > 0 && rows * columns == (size_t)size,
+                 "a grid of %zu x %zu processes on %d ranks", rows, columns, size);
+    struct process_grid *grid = memory_allocate(1, sizeof *grid, "process grid");
+    *grid = (struct process_grid){.rows = rows,
+                                  .columns = columns,
+                                  .row = (size_t)mpi_rank / columns,
+                                  .column = (size_t)mpi_rank % columns,
+                                  .handle = handle};
+    grid->system_handle = Csys2blacs_handle(handle);
+    grid->context = grid->system_handle;
+    Cblacs_gridinit(&grid->context, "Column", to_int(columns), to_int(rows));
+    return grid;
+}
+
+void process_grid_destroy(struct process_grid **grid) {
+    if (*grid == NULL)
+        return;
+    Cblacs_gridexit((*grid)->context);
+    Cfree_blacs_system_handle((*grid)->system_handle);
+    memory_free(*grid);
+    *grid = NULL;
+}
+
+/* ---- matrices ---- */
 
 size_t dist_matrix_local_size(size_t global_size, size_t block_size, size_t process,
                               size_t num_processes) {
@@ -21,6 +68,65 @@ size_t dist_matrix_local_size(size_t global_size, size_t block_size, size_t proc
     const int global = to_int(global_size), block = to_int(block_size), at = to_int(process),
               source = 0, processes = to_int(num_processes);
     return (size_t)numroc_(&global, &block, &at, &source, &processes);
+}
+
+static void describe(struct dist_matrix *matrix) {
+    const int rows = to_int(matrix->columns), columns = to_int(matrix->rows), source = 0,
+              row_block = to_int(matrix->column_block), column_block = to_int(matrix->row_block),
+              distance = matrix->local_columns > 0 ? to_int(matrix->local_columns) : 1;
+    int info = 0;
+    descinit_(matrix->descriptor, &rows, &columns, &row_block, &column_block, &source, &source,
+              &matrix->grid->context, &distance, &info);
+    FAULT_UNLESS(info == 0, "descinit: argument %d is wrong", -info);
+}
+
+struct dist_matrix dist_matrix_of(const struct process_grid *grid, size_t rows, size_t columns,
+                                  size_t row_block, size_t column_block, float *data) {
+    struct dist_matrix matrix = {
+        .grid = grid,
+        .rows = rows,
+        .columns = columns,
+        .row_block = row_block,
+        .column_block = column_block,
+        .local_rows = dist_matrix_local_size(rows, row_block, grid->row, grid->rows),
+        .local_columns = dist_matrix_local_size(columns, column_block, grid->column, grid->columns),
+        .data = data,
+    };
+    describe(&matrix);
+    return matrix;
+}
+
+static size_t global_index(size_t local, size_t block, size_t process, size_t num_processes) {
+    return (local / block * num_processes + process) * block + local % block;
+}
+
+size_t dist_matrix_row(const struct dist_matrix *matrix, size_t local_row) {
+    return global_index(local_row, matrix->row_block, matrix->grid->row, matrix->grid->rows);
+}
+
+size_t dist_matrix_column(const struct dist_matrix *matrix, size_t local_column) {
+    return global_index(local_column, matrix->column_block, matrix->grid->column,
+                        matrix->grid->columns);
+}
+
+void dist_matrix_fill(const struct dist_matrix *matrix, dist_matrix_element *element,
+                      const void *source) {
+    for (size_t i = 0; i < matrix->local_rows; ++i)
+        for (size_t j = 0; j < matrix->local_columns; ++j)
+            matrix->data[i * matrix->local_columns + j] =
+                element(source, dist_matrix_row(matrix, i), dist_matrix_column(matrix, j));
+}
+
+static float element_of_view(const void *source, size_t row, size_t column) {
+    const struct matrix *view = source;
+    return view->data[row * view->row_stride + column * view->column_stride];
+}
+
+void dist_matrix_scatter(const struct dist_matrix *matrix, struct matrix whole) {
+    FAULT_UNLESS(whole.rows == matrix->rows && whole.columns == matrix->columns,
+                 "[%zu, %zu] for a distributed matrix [%zu, %zu]", whole.rows, whole.columns,
+                 matrix->rows, matrix->columns);
+    dist_matrix_fill(matrix, element_of_view, &whole);
 }
 
 const char *dist_matrix_library(void) {
