@@ -52,7 +52,8 @@ struct job {
  * problem, the same on every rank. Collective. Call job_close in any case. */
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, bool is_resuming, struct problem *problem);
-/* The job's data by their checksums, "train 89abcdef, ..."; free with memory_free. */
+/* The job's data and pretrained weights by their checksums, "train 89abcdef, ..."; free with
+ * memory_free. */
 char *job_describe_data(const struct job *job);
 /* False and EXIT_USAGE, listing the keys, if the input of an earlier attempt, `text`, which
  * `source` has, decides on other results than this job's. Not collective. */

@@ -240,9 +240,10 @@ bool job_prepare_texts(struct job *job, struct problem *problem) {
 }
 
 char *job_describe_data(const struct job *job) {
-    return memory_format("train %08x, dev %08x, second dev %08x, test %08x",
+    return memory_format("train %08x, dev %08x, second dev %08x, test %08x, weights %08x",
                          dataset_checksum(&job->train), dataset_checksum(&job->dev),
-                         dataset_checksum(&job->other_dev), dataset_checksum(&job->test));
+                         dataset_checksum(&job->other_dev), dataset_checksum(&job->test),
+                         job->weights == NULL ? 0 : weights_checksum(job->weights));
 }
 
 static void read_unlabelled(const struct job *job, const char *path, struct lm_references *contexts,

@@ -82,9 +82,11 @@ static void check_data(const struct run *run, struct problem *problem) {
     char *now = job_describe_data(&run->job);
     char *then = checkpoint_text(checkpoint, "data", problem);
     if (then != NULL && strcmp(now, then) != 0)
-        problem_set(problem, EXIT_DATA,
-                    "%s: the data have changed since: %s (CRC-32 of each split), were %s",
-                    run_place(run)->path, now, then);
+        problem_set(
+            problem, EXIT_DATA,
+            "%s: the data or the base model's weights have changed since: %s (CRC-32 of each), "
+            "were %s",
+            run_place(run)->path, now, then);
     memory_free(then);
     memory_free(now);
 }

@@ -34,6 +34,13 @@ static struct json *describe_labels(const struct job *job) {
     return root;
 }
 
+/* The weights below what was trained, by their checksum; free with memory_free. */
+static char *describe_weights(const struct job *job) {
+    const bool is_whole = job->config.adapter.method == METHOD_FULL;
+    return is_whole ? memory_copy_string("none")
+                    : memory_format("%08x", weights_checksum(job->weights));
+}
+
 /* Frees `root`. */
 static void write_json(struct checkpoint_writer *writer, const char *name, struct json *root,
                        struct problem *problem) {
@@ -47,6 +54,9 @@ static void write_texts(const struct job *job, const size_t *ranks, const float 
                         struct checkpoint_writer *writer, struct problem *problem) {
     checkpoint_write_text(writer, "input", job->input_text, problem);
     checkpoint_write_text(writer, "family", model_family_name(job->architecture.family), problem);
+    char *weights = describe_weights(job);
+    checkpoint_write_text(writer, "weights", weights, problem);
+    memory_free(weights);
     write_json(writer, "adapters", describe_adapters(job, ranks, scales), problem);
     write_json(writer, "labels", describe_labels(job), problem);
     write_json(writer, "provenance", results_provenance(job), problem);
@@ -164,6 +174,20 @@ static bool check_family(const struct job *job, const struct checkpoint *checkpo
     return is_good;
 }
 
+static bool check_weights(const struct job *job, const struct checkpoint *checkpoint,
+                          struct problem *problem) {
+    char *then = checkpoint_text(checkpoint, "weights", problem), *now = describe_weights(job);
+    const bool is_good =
+        then != NULL &&
+        (strcmp(then, now) == 0 ||
+         problem_set(problem, EXIT_DATA,
+                     "%s: was trained on other weights than those of %s (CRC-32 %s, now %s)",
+                     FILE_NAME, job->config.model.path, then, now));
+    memory_free(then);
+    memory_free(now);
+    return is_good;
+}
+
 /* The parts that need the checkpoint, which every rank has open. */
 static bool open_model(struct saved_run *run, MPI_Comm world, const char *directory,
                        enum job_purpose purpose, const struct checkpoint *checkpoint,
@@ -178,7 +202,8 @@ static bool open_model(struct saved_run *run, MPI_Comm world, const char *direct
     label_set_free(&labels);
     if (!is_good)
         return false;
-    if (check_family(&run->job, checkpoint, problem))
+    if (check_family(&run->job, checkpoint, problem) &&
+        check_weights(&run->job, checkpoint, problem))
         read_adapters(run, checkpoint, problem);
     if (!comm_agree(&comm, problem))
         return false;

@@ -38,6 +38,10 @@ const struct tensor *weights_find(const struct weights *weights, const char *nam
 size_t weights_count(const struct weights *weights);
 const struct tensor *weights_at(const struct weights *weights, size_t index);
 
+/* CRC-32 of every tensor's name, type and shape, and of the first, middle and last kibibytes of its
+ * elements: tells other weights without reading all of them. */
+uint32_t weights_checksum(const struct weights *weights);
+
 /* The elements as float32: the map itself for aligned F32, else a converted copy that lives as long
  * as `weights`. NULL and a problem for other types. */
 const float *weights_floats(struct weights *weights, const struct tensor *tensor,

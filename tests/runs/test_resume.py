@@ -382,9 +382,22 @@ def test_other_data():
     for num_ranks in (1, 2):
         outcome = resume(job, num_ranks)
         assert outcome.code == DATA and len(outcome.messages) == 1, outcome
-        assert "data have changed" in outcome.err and "train" in outcome.err, outcome
+        assert "have changed" in outcome.err and "train" in outcome.err, outcome
     train.write_text(text)
     assert_equal_runs(resumed(job, 2), expected, "the data as they were")
+
+
+def test_other_weights():
+    """The base model with one byte of its last tensor changed."""
+    job, expected = partial("other-weights")
+    path = job.model / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    outcome = resume(job, 2)
+    assert outcome.code == DATA and len(outcome.messages) == 1, outcome
+    assert "weights have changed" in outcome.err and "CRC-32" in outcome.err, outcome
+    path.write_bytes(data)
+    assert_equal_runs(resumed(job, 1), expected, "the weights as they were")
 
 
 def damaged(data):

@@ -1,5 +1,6 @@
 """The trained model of a run as a file: evaluated again, and refused where it is damaged."""
 import json
+import pathlib
 import shutil
 import struct
 
@@ -94,6 +95,19 @@ def test_checkpoint_of_another_run():
     other = finished("ner").folder / "checkpoint-final.h5"
     outcome = common.start(["evaluate", copied(folder, "mixed", other.read_bytes())], 2)
     assert_refused(outcome, 3)
+
+
+def test_other_weights():
+    """A base model with other weights than those under the adapters."""
+    folder = finished().folder
+    path = pathlib.Path(json.loads((folder / "input.json").read_text())["model"]["path"]) / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    try:
+        outcome = common.start(["evaluate", folder], 2)
+    finally:
+        path.write_bytes(data)
+    assert_refused(outcome, 3, "other weights")
 
 
 def test_missing_files():
