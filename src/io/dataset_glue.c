@@ -60,7 +60,7 @@ static void list_columns(const struct layout *layout, char list[LISTED_BYTES]) {
     for (size_t i = 0; i < layout->count; ++i) {
         const struct printable name = dataset_printable(layout->names[i]);
         const size_t length = strlen(name.text);
-        if (used + length + sizeof ", ..." > LISTED_BYTES) {
+        if (used + 2 + length + sizeof ", ..." > LISTED_BYTES) {
             memcpy(list + used, ", ...", sizeof ", ...");
             return;
         }
