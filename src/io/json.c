@@ -66,10 +66,12 @@ static void locate(const char *text, const char *position, size_t *line, size_t 
     }
 }
 
-/* Whether a string holds \\u0000, which would end it for cJSON. */
+/* Whether a string may hold a zero byte or \\u0000, which would end it for cJSON. */
 static bool has_zero_character(const char *text, size_t length) {
     static const char zero[] = "\\u0000";
     const char *end = text + length;
+    if (memchr(text, '\0', length) != NULL)
+        return true;
     for (const char *at = text; (at = memmem(at, (size_t)(end - at), zero, sizeof zero - 1));
          ++at) {
         const char *first = at; /* of the backslashes: of an even number the last one is escaped */

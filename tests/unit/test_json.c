@@ -81,12 +81,25 @@ static void test_added_numbers_are_numbers(void **state) {
     json_destroy(&other);
 }
 
+/* cJSON would end the string there. */
+static void test_zero_characters(void **state) {
+    (void)state;
+    static const char *const texts[] = {"{\"a\0b\": 1}", "[\"\0\"]", "[\"\\u0000\"]"};
+    static const size_t sizes[] = {10, 5, 10};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+        struct problem problem = {0};
+        assert_null(json_parse(texts[i], sizes[i], "text", EXIT_DATA, &problem));
+        assert_non_null(strstr(problem.text, "zero character"));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_number_text),
         cmocka_unit_test(test_numbers_round_trip),
         cmocka_unit_test(test_whole_numbers_and_none),
         cmocka_unit_test(test_added_numbers_are_numbers),
+        cmocka_unit_test(test_zero_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
