@@ -14,12 +14,13 @@
 struct vocabulary {
     char **pieces; /* [size]; NULL where no piece has the id */
     size_t size, capacity;
+    size_t num_listed; /* pieces of the object that was read */
     struct text_table ids;
 };
 
 /* Reads an object of pieces and ids; gaps between the ids are allowed. False and a problem
- * (EXIT_DATA) if it is none, if an id is no whole number below 2^24 or is given twice. `path` names
- * the file in messages. */
+ * (EXIT_DATA) if it is none, if an id is no whole number, far larger than the number of pieces or
+ * 2^24, or is given twice. `path` names the file in messages. */
 bool vocabulary_read(struct vocabulary *vocabulary, const struct json *object, const char *path,
                      struct problem *problem);
 void vocabulary_free(struct vocabulary *vocabulary);

@@ -5,7 +5,14 @@
 
 #include <string.h>
 
-enum { MAX_IDS = 1 << 24 }; /* beyond is no vocabulary; bounds what a bad file can allocate */
+enum { MAX_IDS = 1 << 24, MAX_GAP = 4096 }; /* beyond is no vocabulary */
+
+/* Bounds what a small file can allocate. */
+static size_t id_limit(const struct vocabulary *vocabulary) {
+    const size_t known = vocabulary->ids.count;
+    const size_t pieces = known > vocabulary->num_listed ? known : vocabulary->num_listed;
+    return pieces > (MAX_IDS - MAX_GAP) / 4 ? MAX_IDS : 4 * pieces + MAX_GAP;
+}
 
 static void make_room(struct vocabulary *vocabulary, size_t size) {
     if (size > vocabulary->capacity) {
@@ -25,9 +32,11 @@ bool vocabulary_add(struct vocabulary *vocabulary, const char *piece, size_t id,
     if (old_id >= 0)
         return problem_set(problem, EXIT_DATA, "%s: \"%.100s\" has the ids %d and %zu", path, piece,
                            old_id, id);
-    if (id >= MAX_IDS)
-        return problem_set(problem, EXIT_DATA, "%s: the id of \"%.100s\" is %zu, more than %d",
-                           path, piece, id, MAX_IDS - 1);
+    if (id >= id_limit(vocabulary))
+        return problem_set(
+            problem, EXIT_DATA,
+            "%s: the id of \"%.100s\" is %zu, more than %zu: too many for its pieces", path, piece,
+            id, id_limit(vocabulary) - 1);
     make_room(vocabulary, id + 1);
     if (vocabulary->pieces[id] != NULL)
         return problem_set(problem, EXIT_DATA, "%s: \"%.100s\" and \"%.100s\" have the id %zu",
@@ -43,6 +52,7 @@ bool vocabulary_read(struct vocabulary *vocabulary, const struct json *object, c
     if (object == NULL || json_type(object) != JSON_OBJECT || json_first(object) == NULL)
         return problem_set(problem, EXIT_DATA,
                            "%s: expected a vocabulary, an object of pieces and ids", path);
+    vocabulary->num_listed = json_count(object);
     for (const struct json *member = json_first(object); member != NULL;
          member = json_next(member)) {
         size_t id;
