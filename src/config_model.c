@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Sizes below 2^24 make every product of two sizes fit, whatever the file says. */
-enum { LARGEST_SIZE = 1 << 24 };
+enum { LARGEST_SIZE = 1 << 24, MOST_BLOCKS = 1024 };
 
 /* The file while it is read: every mistake is listed, with the file and the key. */
 struct reader {
@@ -34,6 +34,14 @@ static size_t read_size(const struct reader *reader, const char *key) {
     size_t value = 0;
     if (!json_size(json_get(reader->root, key), &value) || value < 1 || value > LARGEST_SIZE)
         report(reader, key, "an integer 1 .. 16777216");
+    return value;
+}
+
+/* Of blocks, which all get names before any weight is looked for. */
+static size_t read_num_blocks(const struct reader *reader, const char *key) {
+    const size_t value = read_size(reader, key);
+    if (value > MOST_BLOCKS && value <= LARGEST_SIZE)
+        report(reader, key, "1024 blocks at most");
     return value;
 }
 
@@ -125,7 +133,7 @@ static void read_encoder(const struct reader *reader, struct architecture *archi
         .family = architecture->family,
         .vocabulary_size = read_size(reader, "vocab_size"),
         .hidden_size = read_size(reader, "hidden_size"),
-        .num_blocks = read_size(reader, "num_hidden_layers"),
+        .num_blocks = read_num_blocks(reader, "num_hidden_layers"),
         .num_attention_heads = read_size(reader, "num_attention_heads"),
         .intermediate_size = read_size(reader, "intermediate_size"),
         .max_positions = read_size(reader, "max_position_embeddings"),
@@ -155,7 +163,7 @@ static void read_gpt2(const struct reader *reader, struct architecture *architec
         .family = architecture->family,
         .vocabulary_size = read_size(reader, "vocab_size"),
         .hidden_size = hidden_size,
-        .num_blocks = read_size(reader, "n_layer"),
+        .num_blocks = read_num_blocks(reader, "n_layer"),
         .num_attention_heads = read_size(reader, "n_head"),
         .intermediate_size = read_inner_size(reader, hidden_size),
         .max_positions = read_size(reader, "n_positions"),
