@@ -120,7 +120,8 @@ static bool read_labels(const struct checkpoint *checkpoint, struct label_set *l
     if (root == NULL)
         return false;
     const struct json *names = json_get(root, "names");
-    bool is_good = names != NULL && json_type(names) == JSON_ARRAY;
+    bool is_good =
+        names != NULL && json_type(names) == JSON_ARRAY && json_count(names) <= LABEL_SET_MAX;
     for (const struct json *name = is_good ? json_first(names) : NULL; name != NULL;
          name = json_next(name)) {
         is_good = is_good && json_type(name) == JSON_STRING;

@@ -20,7 +20,8 @@ static inline bool task_labels_tokens(enum task_kind kind) {
 
 enum { LABEL_IGNORED = -100 }; /* a token without a label: a later sub-word, [CLS], a context */
 
-/* The labels of a task, in the order of their ids. */
+/* The labels of a task, in the order of their ids. More than so many are words taken for labels. */
+enum { LABEL_SET_MAX = 1024 };
 struct label_set {
     size_t count;
     char **names;

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <utf8proc.h>
 
-enum { MAX_LABELS = 1024 }; /* more is a column of words that was taken for the labels */
-
 static const char BLANKS[] = " \t";
 
 /* The sentence that is being read. */
@@ -91,11 +89,11 @@ static bool add_label(struct dataset_builder *builder, const char *name, int32_t
             "%s:%zu: label '%s' is not a chunk tag (O, or B, I, E, S with a type as in "
             "B-Disease; UTF-8)",
             path, builder->line, dataset_printable(name).text);
-    if (builder->labels->count >= MAX_LABELS)
+    if (builder->labels->count >= LABEL_SET_MAX)
         return problem_set(builder->problem, EXIT_DATA,
                            "%s:%zu: label '%s' would be number %d of the task: is the last column "
                            "the label?",
-                           path, builder->line, dataset_printable(name).text, MAX_LABELS + 1);
+                           path, builder->line, dataset_printable(name).text, LABEL_SET_MAX + 1);
     *label = label_set_add(builder->labels, name);
     return true;
 }
