@@ -41,6 +41,7 @@ SCALAPACK_LIBS ?= -lscalapack-openmpi -llapack
 DATA         ?= ../shared/data
 # More for both runs of the demonstration: make demo DEMO_ARGS='--set task.limit_train=500'
 DEMO_ARGS    ?=
+SECONDS      ?= 60
 
 SETTINGS = CC MPIRUN MPIRUN_FLAGS PYTHON ARCH OPT MPI_CFLAGS MPI_LIBS HDF5_CFLAGS HDF5_LIBS CJSON_CFLAGS CJSON_LIBS \
            UTF8_CFLAGS UTF8_LIBS ZLIB_CFLAGS ZLIB_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA
@@ -48,11 +49,21 @@ MODEL    = inputs/models/all-MiniLM-L6-v2
 
 # ---- build ----
 SANITIZE ?= 0
+FUZZ     ?= 0
 ifeq ($(SANITIZE),1)
 BUILD    = build/sanitize
 BIN      = build/sanitize/bin
 override OPT = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 WARNINGS = -Wall -Wextra
+else ifeq ($(FUZZ),1)
+# clang's: gcc has no libFuzzer. What a harness is linked with stands in place of its parts of the library.
+BUILD    = build/fuzz
+BIN      = build/fuzz/bin
+MPI_CFLAGS := $(shell $(CC) --showme:compile)
+MPI_LIBS   := $(shell $(CC) --showme:link)
+override CC = clang
+override OPT = -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all
+WARNINGS = -Wall -Wextra -Werror -Wno-pass-failed -Wno-missing-field-initializers
 else
 BUILD    = build/release
 BIN      = bin
@@ -73,6 +84,8 @@ LIBRARY  = $(BUILD)/libautolora.a
 UNITS    = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TOOLS    = $(patsubst tests/tools/%.c,$(BUILD)/tools/%,$(sort $(wildcard tests/tools/*.c)))
 
+HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
 V ?= 0
 Q  = $(if $(filter 0,$(V)),@)
 say = $(if $(filter 0,$(V)),@printf '%-5s %s\n' '$(1)' '$(2)')
@@ -81,11 +94,11 @@ quoted = '$(subst ','\'',$1)'
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-scheduler scheduler-setup \
-        check-peers info clean format format-check lint force
+        check-peers fuzz fuzzers info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program
-tests: all $(UNITS) $(TOOLS)
+tests: all $(UNITS) $(TOOLS) $(HARNESSES)
 
 $(BIN)/autolora: $(BUILD)/main.o $(LIBRARY)
 	@mkdir -p $(@D)
@@ -111,6 +124,14 @@ $(BUILD)/tools/%: tests/tools/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIBRARY) $(LDLIBS)
+
+# A fuzzing harness: with libFuzzer, or else with a main function that gives it the inputs that are kept.
+HARNESS = tests/fuzz/fuzz.c tests/fuzz/exact_memory.c $(if $(filter 1,$(FUZZ)),,tests/fuzz/replay.c)
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(HARNESS) tests/fuzz/fuzz.h tests/fuzz/lm_harness.h $(LIBRARY) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) -Itests/fuzz $(CFLAGS) $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer) -Wl,--wrap=report_abort \
+	    -o $@ $< $(HARNESS) $(LIBRARY) $(LDLIBS)
 
 # What objects depend on besides their sources, in files that change only when the text does.
 define keep
@@ -170,6 +191,12 @@ check-peers: ## make the reference data again and compare with PyTorch and trans
 	$(AGAIN) base-model
 	@PYTHON='$(PYTHON)' MODEL='$(MODEL)' DATA='$(DATA)' bash jobs/setup/check-peers.sh $(BUILD)/tools $(BIN)/autolora
 
+fuzz: ## bytes from outside under libFuzzer and sanitizers: make fuzz SECONDS=60 (for each harness)
+	$(AGAIN) setup NEEDS=fuzzer
+	$(AGAIN) FUZZ=1 fuzzers
+	@$(PYTHON) tests/fuzz/run.py --seconds $(SECONDS) --data '$(DATA)' $(FUZZ_ARGS)
+fuzzers: $(HARNESSES)
+
 # ---- housekeeping ----
 help: ## this list
 	@sed -nE 's/^([a-z-]+|print-%):.*## /\1\t/p' Makefile | sed 's/print-%/print-VAR/' | expand -t 16
@@ -180,7 +207,7 @@ info: ## what was found: settings, versions, libraries really loaded
 print-%: ## the value of a variable: make print-LDLIBS
 	@printf '%s\n' $(call quoted,$* = $($*))
 clean: ## remove what make built; models, results, settings and the environment of check-peers stay
-	rm -rf build/release build/sanitize build/probe bin
+	rm -rf build/release build/sanitize build/fuzz build/probe bin
 C_FILES = $(sort $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/*/*.c tests/*/*.h))
 format: ## clang-format over the C files
 	clang-format -i $(C_FILES)

@@ -141,6 +141,7 @@ def environment_for(options, scratch):
         CMOCKA_MESSAGE_OUTPUT="STDOUT",
         AUTOLORA_FIXTURES=str(ROOT / "tests" / "fixtures"),
         AUTOLORA_BIN=str(options.bin / "autolora"),
+        AUTOLORA_BUILD=str(options.build),
         AUTOLORA_MPIRUN=shlex.join(mpirun_command()),
         AUTOLORA_TIMEOUT=str(options.timeout / 2),
         TMPDIR=str(scratch),

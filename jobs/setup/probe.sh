@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the names of what the build needs and does not find, one a line; nothing if all is there.
 # A library is there if a small program compiles, links and runs with the settings that `make probe`
-# passes in the environment. Arguments name what is wanted besides: h5dump, venv, slurm, qsub, ip.
+# passes in the environment. Arguments name what is wanted besides: h5dump, venv, slurm, qsub, ip, fuzzer.
 # What the compiler said about NAME is left in build/probe/NAME.log.
 
 folder=build/probe
@@ -124,6 +124,21 @@ for need; do
     case $need in
     h5dump) command -v h5dump > /dev/null || echo h5dump ;;
     slurm) has_programs munged slurmctld slurmd sbatch srun || echo slurm ;;
+    fuzzer)
+        tail= compiles fuzzer clang -fopenmp -fsanitize=fuzzer,address << 'END' || echo fuzzer
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc;
+    (void)argv;
+    _Exit(0);
+}
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    return data == NULL || size == 0;
+}
+END
+        ;;
     qsub | ip) has_programs $need || echo $need ;;
     venv) has_python 'import ensurepip, venv' || echo venv ;;
     esac

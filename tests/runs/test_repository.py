@@ -127,7 +127,7 @@ def test_input_files():
 def test_formatting():
     if shutil.which("clang-format") is None:
         raise Skip("clang-format is not there")
-    paths = [str(path) for path in sources("src", "include", "tests/unit", "tests/tools")]
+    paths = [str(path) for path in sources("src", "include", "tests/unit", "tests/tools", "tests/fuzz")]
     checked = subprocess.run(["clang-format", "--dry-run", "-Werror", *paths], cwd=ROOT,
                              capture_output=True, text=True)
     files = sorted(set(re.findall(r"^(\S+?):\d+:\d+: error", checked.stderr, re.MULTILINE)))
