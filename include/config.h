@@ -37,7 +37,10 @@ struct task_options {
 };
 
 struct parallel_options {
-    size_t stages; /* 0: all ranks */
+    size_t replicas;
+    size_t stages; /* 0: all ranks that are left */
+    size_t *grid;  /* rows, columns */
+    size_t num_grid;
     size_t microbatch_tokens;
     size_t *layout; /* blocks of each stage; NULL: balanced */
     size_t num_layout;

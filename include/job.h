@@ -8,7 +8,7 @@
 #include "io/dataset_lm.h"
 #include "io/weights.h"
 #include "model/stage.h"
-#include "parallel/comm.h"
+#include "parallel/layout.h"
 #include "train/evaluate_texts.h"
 #include "train/trainer.h"
 
@@ -23,8 +23,10 @@ enum job_purpose {
 
 struct job {
     enum job_purpose purpose;
-    struct comm comm;
+    struct comms comms;
     struct config config;
+    struct layout layout;
+    struct place place;            /* of this rank */
     bool is_resuming, is_finished; /* finished: by an earlier attempt; nothing else is read then */
     char *input_text;              /* effective input, JSON */
     char *output_dir;

@@ -43,10 +43,11 @@ static bool evaluate_generated(const struct trainer *trainer, const struct saved
                                struct evaluation *test, struct problem *problem) {
     const struct text_evaluation *texts = trainer->texts;
     const struct point point = {run->factors, NULL};
-    return (!wants(arguments, "dev") || evaluate_texts(texts, &trainer->comm, run->stage, &point,
-                                                       "dev", texts->dev, dev, problem)) &&
-           (!wants(arguments, "test") || evaluate_texts(texts, &trainer->comm, run->stage, &point,
-                                                        "test", texts->test, test, problem));
+    return (!wants(arguments, "dev") || evaluate_texts(texts, &trainer->comms.stages, run->stage,
+                                                       &point, "dev", texts->dev, dev, problem)) &&
+           (!wants(arguments, "test") ||
+            evaluate_texts(texts, &trainer->comms.stages, run->stage, &point, "test", texts->test,
+                           test, problem));
 }
 
 static void evaluate(const struct saved_run *run, const struct arguments *arguments,
@@ -65,7 +66,7 @@ static void evaluate(const struct saved_run *run, const struct arguments *argume
     if (trainer.texts != NULL &&
         !evaluate_generated(&trainer, run, arguments, &dev, &test, problem))
         return;
-    if (run->job.comm.mpi_rank != 0)
+    if (run->job.comms.world.mpi_rank != 0)
         return;
     struct json *metrics = results_metrics(&run->job, &dev, &other_dev, &test);
     char *text = json_print(metrics, true);

@@ -85,14 +85,13 @@ static struct predictions predict(const struct saved_run *run, const struct data
 /* A text for each different context of the file, in the order of the file. */
 static void write_texts(const struct saved_run *run, const struct arguments *arguments,
                         struct problem *problem) {
-    const struct comm *comm = &run->job.comm;
     const struct point point = {run->factors, NULL};
     struct lm_references contexts;
     if (!job_read_contexts(&run->job, arguments->in, &contexts, problem))
         return;
-    if (texts_generate(&run->job.texts, comm, run->stage, &point, &contexts, arguments->out,
-                       problem) &&
-        comm->mpi_rank == 0)
+    if (texts_generate(&run->job.texts, &run->job.comms.stages, run->stage, &point, &contexts,
+                       arguments->out, problem) &&
+        run->job.comms.world.mpi_rank == 0)
         printf("%zu contexts\n", contexts.count);
     lm_references_free(&contexts);
 }
@@ -109,9 +108,9 @@ static void run_all(struct saved_run *run, MPI_Comm world, const struct argument
     if (!job_read_unlabelled(&run->job, arguments->in, &dataset, problem))
         return;
     struct predictions predictions = predict(run, &dataset);
-    if (run->job.comm.mpi_rank == 0)
+    if (run->job.comms.world.mpi_rank == 0)
         write_predictions(run, arguments, &dataset, &predictions, problem);
-    comm_agree(&run->job.comm, problem);
+    comm_agree(&run->job.comms.world, problem);
     predictions_free(&predictions);
     dataset_free(&dataset);
 }

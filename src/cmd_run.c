@@ -58,7 +58,7 @@ static bool start(const void *context, const struct stage *stage, float *factors
     const struct run *run = context;
     if (run->from != NULL)
         peft_adapter_start(run->from, stage, factors, problem);
-    return comm_agree(&run->job.comm, problem) &&
+    return comm_agree(&run->job.comms.world, problem) &&
            job_load_pretrained(&run->job, stage, factors, problem);
 }
 
@@ -101,7 +101,7 @@ static bool read_chosen_ranks(struct run *run, struct problem *problem) {
     if (text != NULL)
         method_output_read(&run->output, run->job.num_modules, text, problem);
     memory_free(text);
-    return comm_agree(&run->job.comm, problem);
+    return comm_agree(&run->job.comms.world, problem);
 }
 
 /* Before the old results are removed: a ranks.json of this very directory may be given. */
@@ -115,9 +115,10 @@ static bool read_given_ranks(struct run *run, struct problem *problem) {
         return true;
     if (run_is_first(run))
         results_read_ranks(job, path, run->output.ranks, problem);
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         return false;
-    comm_broadcast(&job->comm, 0, run->output.ranks, job->num_modules * sizeof *run->output.ranks);
+    comm_broadcast(&job->comms.world, 0, run->output.ranks,
+                   job->num_modules * sizeof *run->output.ranks);
     return true;
 }
 
@@ -132,7 +133,7 @@ static bool read_given_adapter(struct run *run, struct problem *problem) {
                            "adapter.from: method %s does not start from an adapter",
                            config_method_name(options->method));
     run->from = peft_adapter_open(job, options->from, problem);
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         return false;
     if (*options->ranks_from == '\0' && !run->has_ranks)
         peft_adapter_ranks(run->from, run->output.ranks);
@@ -148,7 +149,7 @@ static bool write_ranks(const struct run *run, struct problem *problem) {
         run_write_output(run, "ranks.json", text, problem);
         memory_free(text);
     }
-    return comm_agree(&run->job.comm, problem);
+    return comm_agree(&run->job.comms.world, problem);
 }
 
 static bool chooses_ranks(const struct run *run) {
@@ -190,12 +191,13 @@ static bool train(struct run *run, struct problem *problem) {
 static bool conclude(struct run *run, struct problem *problem) {
     const struct job *job = &run->job;
     size_t peak = memory_resident_peak();
-    size_t *peaks = memory_allocate((size_t)job->comm.size, sizeof *peaks, "peaks");
-    comm_all_gather(&job->comm, &peak, 1, sizeof peak, peaks);
+    size_t *peaks = memory_allocate((size_t)job->comms.world.size, sizeof *peaks, "peaks");
+    comm_all_gather(&job->comms.world, &peak, 1, sizeof peak, peaks);
     double cpu = timer_cpu_seconds(), cpu_seconds;
-    comm_reduce(&job->comm, &cpu, &cpu_seconds, 1, MPI_DOUBLE, MPI_SUM);
+    comm_reduce(&job->comms.world, &cpu, &cpu_seconds, 1, MPI_DOUBLE, MPI_SUM);
     size_t num_timers;
-    struct timer_phase *timers = timer_tree_reduce(run->timers, job->comm.handle, &num_timers);
+    struct timer_phase *timers =
+        timer_tree_reduce(run->timers, job->comms.world.handle, &num_timers);
     if (run_is_first(run)) {
         const struct run_results results = {
             .job = job,
@@ -221,7 +223,7 @@ static bool conclude(struct run *run, struct problem *problem) {
     }
     memory_free(timers);
     memory_free(peaks);
-    return comm_agree(&job->comm, problem);
+    return comm_agree(&job->comms.world, problem);
 }
 
 static void run_all(struct run *run, MPI_Comm world, const struct arguments *arguments,
@@ -239,7 +241,7 @@ static void run_all(struct run *run, MPI_Comm world, const struct arguments *arg
     }
     if (run_is_first(run))
         results_print_header(&run->job);
-    run->watchdog = watchdog_start(&run->job.comm, run->job.config.output.stall_seconds);
+    run->watchdog = watchdog_start(&run->job.comms, run->job.config.output.stall_seconds);
     run->trainer = job_trainer(&run->job);
     run->trainer.timers = run->timers;
     prepare_method(run);

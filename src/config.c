@@ -342,6 +342,16 @@ static void check_method(struct input *input, const struct config *config) {
                     "trained");
 }
 
+static void check_grid(struct input *input, const struct parallel_options *parallel) {
+    size_t index;
+    const struct config_key *key = find_key("parallel.grid", &index);
+    if (input->values[index] != NULL && json_type(input->values[index]) == JSON_ARRAY &&
+        parallel->num_grid != 2)
+        add_mistake(input, input->sources[index], key->path,
+                    "expected two numbers, [rows, columns], found %zu",
+                    json_count(input->values[index]));
+}
+
 /* The defaults that follow from other keys, and keys that contradict each other. */
 static void derive_keys(struct input *input, struct config *config) {
     struct run_options *run = &config->run;
@@ -350,6 +360,7 @@ static void derive_keys(struct input *input, struct config *config) {
         run->output_dir = memory_format("outputs/%s", run->name);
     }
     check_method(input, config);
+    check_grid(input, &config->parallel);
     struct task_options *task = &config->task;
     if (task->name == NULL)
         return;

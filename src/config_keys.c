@@ -254,8 +254,13 @@ static const struct config_key KEYS[] = {
     INTEGER("optimizer.batch_size", optimizer.batch_size, DEFAULT("32"), FROM_TO(1, 1048576),
             HELP("sequences of one update")),
 
+    INTEGER("parallel.replicas", parallel.replicas, DEFAULT("1"), FROM_TO(1, 65536), FREE,
+            HELP("copies of the pipeline, which share the microbatches of a batch; MPI ranks are replicas times "
+                 "stages times the grid's size")),
     INTEGER("parallel.stages", parallel.stages, DEFAULT("0"), FROM_TO(0, 65536), FREE,
-            HELP("pipeline stages; 0: one a MPI rank")),
+            HELP("pipeline stages; 0: as many as there are MPI ranks for a replica")),
+    INTEGERS("parallel.grid", parallel.grid, parallel.num_grid, DEFAULT("[1, 1]"), FROM_TO(1, 4096), FREE,
+             HELP("rows and columns of a stage's process grid; only [1, 1] as yet")),
     INTEGER("parallel.microbatch_tokens", parallel.microbatch_tokens, DEFAULT("128"), FROM_TO(16, 1048576),
             HELP("tokens of a microbatch on average: a batch is packed into the fewest that keep to this")),
     INTEGERS("parallel.layout", parallel.layout, parallel.num_layout, DEFAULT("[]"), FROM_TO(0, 65536), FREE,

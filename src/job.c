@@ -15,19 +15,19 @@ static bool read_input(struct job *job, const char *path, const char *const *ove
                        size_t num_overrides, struct problem *problem) {
     char *text = NULL;
     size_t size = 0;
-    if (job->comm.mpi_rank == 0) {
+    if (job->comms.world.mpi_rank == 0) {
         text = file_read(path, &size, problem);
         if (text == NULL)
             problem->exit_code = EXIT_USAGE; /* the input file itself is part of the usage */
     }
-    if (!comm_agree(&job->comm, problem)) {
+    if (!comm_agree(&job->comms.world, problem)) {
         memory_free(text);
         return false;
     }
-    comm_broadcast_block(&job->comm, 0, &text, &size);
+    comm_broadcast_block(&job->comms.world, 0, &text, &size);
     config_parse(&job->config, text, size, path, overrides, num_overrides, problem);
     memory_free(text);
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         return false;
     job->glue = glue_find(job->config.task.name);
     job->input_text = config_print(&job->config);
@@ -53,7 +53,7 @@ static void choose_threads(struct job *job) {
     int wanted = (int)job->config.parallel.threads;
     if (wanted == 0 && variable != NULL)
         wanted = atoi(variable);
-    const int on_node = comm_ranks_on_node(&job->comm);
+    const int on_node = comm_ranks_on_node(&job->comms.world);
     const int sharing = (on_node * cores + online - 1) / online; /* ranks that share these cores */
     const int share = sharing > 0 && cores / sharing > 0 ? cores / sharing : 1;
     job->is_thread_count_cut = wanted > cores;
@@ -90,22 +90,43 @@ static void find_result(struct job *job, struct problem *problem) {
 
 /* What an earlier run left as its result goes first: no file of two runs' parts. */
 static void prepare_output(struct job *job, struct problem *problem) {
-    if (job->comm.mpi_rank == 0 && file_make_directory(job->output_dir, problem)) {
+    if (job->comms.world.mpi_rank == 0 && file_make_directory(job->output_dir, problem)) {
         if (job->is_resuming)
             find_result(job, problem);
         if (!job->is_finished && problem->exit_code == 0 &&
             file_remove(job->output_dir, "result.json", problem))
             file_remove(job->output_dir, "checkpoint-final.h5", problem);
     }
-    comm_broadcast(&job->comm, 0, &job->is_finished, sizeof job->is_finished);
+    comm_broadcast(&job->comms.world, 0, &job->is_finished, sizeof job->is_finished);
+}
+
+/* Where every rank stands, from numbers that all of them have: the same problem on every rank. */
+static bool place_ranks(struct job *job, struct problem *problem) {
+    const struct parallel_options *parallel = &job->config.parallel;
+    const struct layout asked = {parallel->replicas, parallel->stages, parallel->grid[0],
+                                 parallel->grid[1]};
+    if (asked.grid_rows != 1 || asked.grid_columns != 1)
+        return problem_set(problem, EXIT_USAGE,
+                           "parallel.grid is [%zu, %zu]: only [1, 1] is possible as yet",
+                           asked.grid_rows, asked.grid_columns);
+    if (asked.replicas != 1)
+        return problem_set(problem, EXIT_USAGE,
+                           "parallel.replicas is %zu: only 1 is possible as yet", asked.replicas);
+    if (!layout_choose((size_t)job->comms.world.size, &asked, &job->layout, problem))
+        return false;
+    job->place = layout_place(&job->layout, (size_t)job->comms.world.mpi_rank);
+    comms_split(&job->comms, &job->layout);
+    return true;
 }
 
 /* Behind read_input. */
 static bool open_all(struct job *job, struct problem *problem) {
+    if (!place_ranks(job, problem))
+        return false;
     choose_threads(job);
     if (job->purpose == JOB_TRAIN)
         prepare_output(job, problem);
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         return false;
     if (job->is_finished)
         return true;
@@ -114,7 +135,7 @@ static bool open_all(struct job *job, struct problem *problem) {
     job_place_stages(job, problem);
     if (problem->exit_code == 0)
         job_open_weights(job, problem);
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         return false;
     job_name_modules(job);
     if (job->config.task.kind == TASK_LANGUAGE_MODELING)
@@ -124,21 +145,24 @@ static bool open_all(struct job *job, struct problem *problem) {
 
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, bool is_resuming, struct problem *problem) {
-    *job = (struct job){.purpose = JOB_TRAIN, .comm = comm_of(world), .is_resuming = is_resuming};
+    *job = (struct job){.purpose = JOB_TRAIN, .comms = comms_of(world), .is_resuming = is_resuming};
     return read_input(job, input_path, overrides, num_overrides, problem) && open_all(job, problem);
 }
 
 bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
                        enum job_purpose purpose, struct label_set *labels,
                        struct problem *problem) {
-    *job = (struct job){.purpose = purpose, .comm = comm_of(world)};
-    if (job->comm.mpi_rank == 0) {
+    *job = (struct job){.purpose = purpose, .comms = comms_of(world)};
+    if (job->comms.world.mpi_rank == 0) {
         job->labels = *labels;
         *labels = (struct label_set){0};
     }
     if (!read_input(job, input_path, NULL, 0, problem))
         return false;
-    job->config.parallel.stages = job->config.parallel.num_layout = 0; /* of the run */
+    struct parallel_options *parallel = &job->config.parallel;
+    parallel->stages = parallel->num_layout = 0; /* of the run */
+    if ((size_t)job->comms.world.size % parallel->replicas != 0)
+        parallel->replicas = 1;
     return open_all(job, problem);
 }
 
@@ -160,12 +184,13 @@ void job_close(struct job *job) {
     memory_free(job->input_text);
     memory_free(job->output_dir);
     config_free(&job->config);
+    comms_free(&job->comms);
 }
 
 struct trainer job_trainer(const struct job *job) {
     return (struct trainer){
         .texts = job->config.task.kind == TASK_LANGUAGE_MODELING ? &job->texts : NULL,
-        .comm = job->comm,
+        .comms = job->comms,
         .seed = job->config.run.seed,
         .optimizer = job->config.optimizer,
         .microbatch_tokens = job->config.parallel.microbatch_tokens,

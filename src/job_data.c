@@ -154,18 +154,18 @@ static bool check_token_types(const struct job *job, const struct dataset *datas
 }
 
 static void share_splits(struct job *job) {
-    comm_broadcast(&job->comm, 0, &job->has_test, sizeof job->has_test);
-    comm_broadcast(&job->comm, 0, &job->has_other_dev, sizeof job->has_other_dev);
-    comm_broadcast(&job->comm, 0, &job->num_own_validation, sizeof job->num_own_validation);
+    comm_broadcast(&job->comms.world, 0, &job->has_test, sizeof job->has_test);
+    comm_broadcast(&job->comms.world, 0, &job->has_other_dev, sizeof job->has_other_dev);
+    comm_broadcast(&job->comms.world, 0, &job->num_own_validation, sizeof job->num_own_validation);
     if (job->purpose == JOB_TRAIN)
-        dataset_broadcast(&job->comm, &job->train);
-    dataset_broadcast(&job->comm, &job->dev);
+        dataset_broadcast(&job->comms.world, &job->train);
+    dataset_broadcast(&job->comms.world, &job->dev);
     if (job->has_other_dev)
-        dataset_broadcast(&job->comm, &job->other_dev);
-    lm_references_broadcast(&job->comm, &job->dev_references);
+        dataset_broadcast(&job->comms.world, &job->other_dev);
+    lm_references_broadcast(&job->comms.world, &job->dev_references);
     if (job->has_test) {
-        dataset_broadcast(&job->comm, &job->test);
-        lm_references_broadcast(&job->comm, &job->test_references);
+        dataset_broadcast(&job->comms.world, &job->test);
+        lm_references_broadcast(&job->comms.world, &job->test_references);
     }
 }
 
@@ -184,7 +184,7 @@ static bool check_family(const struct job *job, struct problem *problem) {
 }
 
 bool job_share_data(struct job *job, struct problem *problem) {
-    if (job->comm.mpi_rank == 0 &&
+    if (job->comms.world.mpi_rank == 0 &&
         config_read_architecture(job->config.model.path, &job->architecture, problem) &&
         check_family(job, problem) && check_lengths(job, problem)) {
         if (job->purpose == JOB_APPLY)
@@ -194,10 +194,10 @@ bool job_share_data(struct job *job, struct problem *problem) {
                  check_token_types(job, &job->other_dev, problem))
             check_token_types(job, &job->test, problem);
     }
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         return false;
-    comm_broadcast(&job->comm, 0, &job->architecture, sizeof job->architecture);
-    label_set_broadcast(&job->comm, &job->labels);
+    comm_broadcast(&job->comms.world, 0, &job->architecture, sizeof job->architecture);
+    label_set_broadcast(&job->comms.world, &job->labels);
     if (job->purpose != JOB_APPLY)
         share_splits(job);
     const float hidden_dropout = (float)job->config.model.hidden_dropout;
@@ -223,9 +223,9 @@ bool job_prepare_texts(struct job *job, struct problem *problem) {
         .length_penalty = task->length_penalty,
         .no_repeat_ngram = task->no_repeat_ngram,
     };
-    if (job->comm.mpi_rank == 0)
+    if (job->comms.world.mpi_rank == 0)
         beam.num_end_tokens = lm_end_tokens(job->tokenizer, beam.end_tokens);
-    comm_broadcast(&job->comm, 0, &beam, sizeof beam);
+    comm_broadcast(&job->comms.world, 0, &beam, sizeof beam);
     job->texts = (struct text_evaluation){
         .options = {.beam = beam,
                     .prompts_at_once = prompts_at_once(beam.num_beams),
@@ -266,11 +266,11 @@ static void read_unlabelled(const struct job *job, const char *path, struct lm_r
 bool job_read_unlabelled(const struct job *job, const char *path, struct dataset *dataset,
                          struct problem *problem) {
     *dataset = (struct dataset){0};
-    if (job->comm.mpi_rank == 0)
+    if (job->comms.world.mpi_rank == 0)
         read_unlabelled(job, path, NULL, dataset, problem);
-    const bool is_good = comm_agree(&job->comm, problem);
+    const bool is_good = comm_agree(&job->comms.world, problem);
     if (is_good)
-        dataset_broadcast(&job->comm, dataset);
+        dataset_broadcast(&job->comms.world, dataset);
     else
         dataset_free(dataset);
     return is_good;
@@ -280,12 +280,12 @@ bool job_read_contexts(const struct job *job, const char *path, struct lm_refere
                        struct problem *problem) {
     *contexts = (struct lm_references){0};
     struct dataset dataset = {0};
-    if (job->comm.mpi_rank == 0)
+    if (job->comms.world.mpi_rank == 0)
         read_unlabelled(job, path, contexts, &dataset, problem);
     dataset_free(&dataset);
-    const bool is_good = comm_agree(&job->comm, problem);
+    const bool is_good = comm_agree(&job->comms.world, problem);
     if (is_good)
-        lm_references_broadcast(&job->comm, contexts);
+        lm_references_broadcast(&job->comms.world, contexts);
     else
         lm_references_free(contexts);
     return is_good;

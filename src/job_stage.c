@@ -26,12 +26,7 @@ static double last_stage_cost(const struct job *job) {
 
 bool job_place_stages(struct job *job, struct problem *problem) {
     const struct parallel_options *parallel = &job->config.parallel;
-    const size_t stages = (size_t)job->comm.size, blocks = job->architecture.num_blocks;
-    if (parallel->stages != 0 && parallel->stages != stages)
-        return problem_set(problem, EXIT_USAGE,
-                           "parallel.stages is %zu, but there are %zu MPI ranks: start as many, or "
-                           "leave it 0",
-                           parallel->stages, stages);
+    const size_t stages = job->layout.stages, blocks = job->architecture.num_blocks;
     job->stage_offsets = memory_allocate(stages + 1, sizeof(size_t), "the partition");
     if (parallel->layout != NULL && parallel->num_layout > 0)
         return partition_explicit(blocks, stages, parallel->layout, parallel->num_layout,
@@ -93,7 +88,7 @@ static enum head_kind head_kind_of(enum task_kind kind) {
 
 struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
                                struct problem *problem) {
-    const size_t s = (size_t)job->comm.mpi_rank, last = (size_t)job->comm.size - 1;
+    const size_t s = job->place.stage, last = job->layout.stages - 1;
     float *scales = memory_allocate(job->num_modules, sizeof *scales, "scales");
     for (size_t m = 0; m < job->num_modules; ++m) {
         const size_t divisor =
@@ -133,7 +128,7 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
     stage->options.adapters.scales = NULL;
     memory_free(scales);
     load_weights(job, stage, problem);
-    if (!comm_agree(&job->comm, problem))
+    if (!comm_agree(&job->comms.world, problem))
         stage_destroy(&stage);
     return stage;
 }
@@ -151,5 +146,5 @@ bool job_load_pretrained(const struct job *job, const struct stage *stage, float
         if (is_good)
             memcpy(factors + entry->offset, values, entry->rows * entry->columns * sizeof *values);
     }
-    return comm_agree(&job->comm, problem);
+    return comm_agree(&job->comms.world, problem);
 }

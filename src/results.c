@@ -85,10 +85,12 @@ struct json *results_provenance(const struct job *job) {
     add_environment(root, "slurm_job_id", "SLURM_JOB_ID");
     add_environment(root, "slurm_array_task_id", "SLURM_ARRAY_TASK_ID");
     add_environment(root, "pbs_job_id", "PBS_JOBID");
-    json_add_number(root, "mpi_ranks", job->comm.size);
+    json_add_number(root, "mpi_ranks", job->comms.world.size);
     json_add_number(root, "threads_per_rank", job->num_threads);
+    json_add_number(root, "replicas", (double)job->layout.replicas);
+    json_add_number(root, "stages", (double)job->layout.stages);
     struct json *layout = json_add_array(root, "blocks_per_stage");
-    for (int s = 0; s < job->comm.size; ++s)
+    for (size_t s = 0; s < job->layout.stages; ++s)
         json_add_number(layout, NULL, (double)(job->stage_offsets[s + 1] - job->stage_offsets[s]));
     json_add_string(root, "blis", gemm_library_version());
     json_add_string(root, "blis_kernels", gemm_kernel_name());
@@ -233,7 +235,7 @@ char *results_text(const struct run_results *results) {
     json_add_number(root, "cpu_seconds", results->cpu_seconds);
     add_timers(root, results);
     struct json *memory = json_add_array(root, "peak_memory_bytes_per_rank");
-    for (int r = 0; r < job->comm.size; ++r)
+    for (int r = 0; r < job->comms.world.size; ++r)
         json_add_number(memory, NULL, (double)results->peak_memory[r]);
     struct json *provenance = results_provenance(job);
     json_add_copy(root, "provenance", provenance);

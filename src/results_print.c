@@ -29,8 +29,12 @@ void results_print_header(const struct job *job) {
         print_split(job->glue->other_dev_split, &job->other_dev);
     if (job->has_test)
         print_split("test", &job->test);
-    printf("pipeline   %d stage%s of", job->comm.size, job->comm.size == 1 ? "" : "s");
-    for (int s = 0; s < job->comm.size; ++s)
+    const size_t replicas = job->layout.replicas, stages = job->layout.stages;
+    printf("pipeline   ");
+    if (replicas > 1)
+        printf("%zu replicas of ", replicas);
+    printf("%zu stage%s of", stages, stages == 1 ? "" : "s");
+    for (size_t s = 0; s < stages; ++s)
         printf(" %zu", job->stage_offsets[s + 1] - job->stage_offsets[s]);
     printf(" blocks, %d thread%s a rank, BLIS kernels %s\n", job->num_threads,
            job->num_threads == 1 ? "" : "s", gemm_kernel_name());

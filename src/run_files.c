@@ -15,7 +15,7 @@
 #include <time.h>
 
 bool run_is_first(const struct run *run) {
-    return run->job.comm.mpi_rank == 0;
+    return run->job.comms.world.mpi_rank == 0;
 }
 
 void run_write_output(const struct run *run, const char *name, const char *text,
@@ -65,7 +65,7 @@ bool run_open_checkpoints(struct run *run, struct problem *problem) {
         .end =
             output->wall_time > 0 ? run->start + output->wall_time : MPI_Wtime() + seconds_of_job(),
     };
-    run->trainer.checkpoints = checkpoints_create(&job->comm, &options);
+    run->trainer.checkpoints = checkpoints_create(&job->comms, &options);
     memory_free(data);
     memory_free(text);
     json_destroy(&provenance);
@@ -101,7 +101,7 @@ bool run_check_checkpoint(struct run *run, struct problem *problem) {
     if (problem->exit_code == 0)
         check_data(run, problem);
     memory_free(text);
-    if (!comm_agree(&run->job.comm, problem))
+    if (!comm_agree(&run->job.comms.world, problem))
         return false;
     run->start -= place->seconds;
     if (run_is_first(run))
@@ -158,7 +158,7 @@ static void open_files(struct run *run, struct problem *problem) {
 bool run_open_outputs(struct run *run, struct problem *problem) {
     if (run_is_first(run))
         open_files(run, problem);
-    return comm_agree(&run->job.comm, problem);
+    return comm_agree(&run->job.comms.world, problem);
 }
 
 bool run_close_outputs(struct run *run, struct problem *problem) {
@@ -166,5 +166,5 @@ bool run_close_outputs(struct run *run, struct problem *problem) {
         trace_close(&run->trainer.trace, problem);
     progress_destroy(&run->trainer.progress);
     checkpoints_destroy(&run->trainer.checkpoints);
-    return comm_agree(&run->job.comm, problem);
+    return comm_agree(&run->job.comms.world, problem);
 }

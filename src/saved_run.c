@@ -76,8 +76,8 @@ static void gather_adapters(const struct job *job, const struct stage *stage, si
             own_ranks[count] = adapter->rank;
             own_scales[count++] = adapter->scale;
         }
-    comm_gather(&job->comm, own_ranks, count, sizeof *ranks, ranks);
-    comm_gather(&job->comm, own_scales, count, sizeof *scales, scales);
+    comm_gather(&job->comms.stages, own_ranks, count, sizeof *ranks, ranks);
+    comm_gather(&job->comms.stages, own_scales, count, sizeof *scales, scales);
     memory_free(own_ranks);
     memory_free(own_scales);
 }
@@ -88,18 +88,19 @@ bool saved_run_write(const struct job *job, const struct stage *stage, const flo
     float *scales = memory_allocate(job->num_modules, sizeof *scales, "scales");
     gather_adapters(job, stage, ranks, scales);
     struct checkpoint_writer *writer = NULL;
-    if (job->comm.mpi_rank == 0) {
+    if (job->comms.world.mpi_rank == 0) {
         char *path = file_join(job->output_dir, FILE_NAME);
         writer = checkpoint_writer_create(path, problem);
         memory_free(path);
     }
     if (writer != NULL)
         write_texts(job, ranks, scales, writer, problem);
-    factors_write(&job->comm, &stage->factors, factors, writer, GROUP, problem);
+    if (comms_is_original(&job->comms))
+        factors_write(&job->comms.stages, &stage->factors, factors, writer, GROUP, problem);
     checkpoint_writer_finish(&writer, problem);
     memory_free(ranks);
     memory_free(scales);
-    return comm_agree(&job->comm, problem);
+    return comm_agree(&job->comms.world, problem);
 }
 
 /* ---- reading ---- */

@@ -16,10 +16,14 @@ enum message_tag { TAG_DOWN = 1, TAG_UP = 2, TAG_BLOCK = 3, TAG_ROWS = 4, TAG_EX
 struct comm {
     MPI_Comm handle;
     int mpi_rank, size;
+    int first, stride;         /* its ranks in the world: first, first + stride, ... */
     struct activity *activity; /* parallel/watchdog.h; NULL: nobody looks */
 };
 
 struct comm comm_of(MPI_Comm handle);
+
+/* A rank of comm as the world counts it: for messages to the user. Not collective. */
+int comm_world_rank(const struct comm *comm, int rank);
 
 /* MPI counts are int: the one checked conversion. Not collective. */
 int comm_count(size_t count);

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-struct comm;
+struct comms;
 
 enum { PEER_NONE = -1, PEER_ALL = -2 };
 
@@ -15,7 +15,7 @@ struct activity {
     _Atomic size_t count; /* changes with everything that is done */
     const char *_Atomic phase;
     _Atomic size_t step, microbatch;
-    _Atomic int peer; /* the rank that is waited for, or PEER_... */
+    _Atomic int peer; /* the rank of the world that is waited for, or PEER_... */
 };
 
 /* Each costs a few stores; activity NULL: none. */
@@ -27,9 +27,9 @@ void activity_go_on(struct activity *activity);
 
 struct watchdog;
 
-/* Starts the thread and gives comm->activity, for the copies that are made of comm from now on.
- * Collective. */
-struct watchdog *watchdog_start(struct comm *comm, double stall_seconds);
+/* Starts the thread and sets the communicators' activity, for the copies that are made of them from
+ * now on. Collective over the world. */
+struct watchdog *watchdog_start(struct comms *comms, double stall_seconds);
 /* Ends it; NULL is allowed. */
 void watchdog_stop(struct watchdog **watchdog);
 

@@ -19,7 +19,7 @@ struct checkpoints_options {
     double end;           /* MPI_Wtime by which the run has to be over; INFINITY: never */
 };
 
-struct checkpoints *checkpoints_create(const struct comm *comm,
+struct checkpoints *checkpoints_create(const struct comms *comms,
                                        const struct checkpoints_options *options);
 void checkpoints_destroy(struct checkpoints **checkpoints);
 

@@ -6,7 +6,7 @@
 
 #include "base/timer.h"
 #include "model/stage.h"
-#include "parallel/comm.h"
+#include "parallel/layout.h"
 #include "train/batch.h"
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@ struct pipeline_options {
 };
 
 /* `stage` is this rank's and is borrowed. */
-struct pipeline *pipeline_create(const struct comm *comm, const struct stage *stage,
+struct pipeline *pipeline_create(const struct comms *comms, const struct stage *stage,
                                  const struct pipeline_options *options);
 void pipeline_destroy(struct pipeline **pipeline);
 
@@ -52,6 +52,6 @@ double pipeline_norm(const struct pipeline *pipeline, const float *factors);
 
 struct timer_tree *pipeline_timers(const struct pipeline *pipeline);
 const struct stage *pipeline_stage(const struct pipeline *pipeline);
-const struct comm *pipeline_comm(const struct pipeline *pipeline);
+const struct comms *pipeline_comms(const struct pipeline *pipeline);
 
 #endif

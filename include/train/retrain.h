@@ -33,7 +33,7 @@ struct retrain_result {
     size_t best_step;
 };
 
-/* What a method adds to the training; every function is collective over trainer->comm. */
+/* What a method adds to the training; every function is collective over trainer->comms.world. */
 struct retrain_extension {
     void *context;
     /* Adds to the gradient of the loss. */
@@ -57,7 +57,8 @@ size_t retrain_num_steps(const struct trainer *trainer, const struct retrain_opt
 /* Trains the factors [stage->factors.size] (stage without selection variables) from where they are,
  * on the whole training set, D_val included; evaluates on dev after each epoch and at the end. The
  * result's metrics are of the factors that it leaves. False and a problem, the same on every rank,
- * on a non-finite loss or failing output. extension: NULL for none. Collective over trainer->comm.
+ * on a non-finite loss or failing output. extension: NULL for none. Collective over
+ * trainer->comms.world.
  */
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,
                  const struct retrain_extension *extension, const struct stage *stage,

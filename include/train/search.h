@@ -53,7 +53,7 @@ struct search_result {
 
 /* Runs the search on this rank's `stage`; the budget has passed budget_check. False and a problem,
  * the same on every rank, on a non-finite loss or when the trace cannot be written. Collective over
- * trainer->comm. Free the result with search_result_free. */
+ * trainer->comms.world. Free the result with search_result_free. */
 bool search_run(const struct trainer *trainer, const struct search_options *options,
                 const struct budget *budget, const struct stage *stage,
                 struct search_result *result, struct problem *problem);

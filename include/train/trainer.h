@@ -6,7 +6,7 @@
 #include "io/dataset.h"
 #include "io/progress.h"
 #include "io/trace.h"
-#include "parallel/comm.h"
+#include "parallel/layout.h"
 #include "train/optimizer.h"
 #include "train/pipeline.h"
 
@@ -21,7 +21,7 @@ struct text_evaluation;
 struct checkpoints;
 
 struct trainer {
-    struct comm comm; /* the stages */
+    struct comms comms;
     uint64_t seed;
     struct optimizer_options optimizer;
     size_t microbatch_tokens;

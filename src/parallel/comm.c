@@ -8,10 +8,14 @@
 #include <string.h>
 
 struct comm comm_of(MPI_Comm handle) {
-    struct comm comm = {.handle = handle};
+    struct comm comm = {.handle = handle, .stride = 1};
     MPI_Comm_rank(handle, &comm.mpi_rank);
     MPI_Comm_size(handle, &comm.size);
     return comm;
+}
+
+int comm_world_rank(const struct comm *comm, int rank) {
+    return comm->first + rank * comm->stride;
 }
 
 int comm_count(size_t count) {
@@ -37,7 +41,7 @@ void comm_reduce(const struct comm *comm, const void *mine, void *all, size_t co
 
 void comm_broadcast(const struct comm *comm, int root, void *bytes, size_t size) {
     const size_t piece = (size_t)1 << 30;
-    activity_wait(comm->activity, comm->mpi_rank == root ? PEER_ALL : root);
+    activity_wait(comm->activity, comm->mpi_rank == root ? PEER_ALL : comm_world_rank(comm, root));
     for (size_t done = 0; done < size; done += piece) {
         const size_t now = size - done < piece ? size - done : piece;
         MPI_Bcast((char *)bytes + done, comm_count(now), MPI_BYTE, root, comm->handle);
@@ -57,7 +61,7 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
     const bool sends = comm->mpi_rank == source, receives = comm->mpi_rank == 0;
     if (sends == receives)
         return;
-    activity_wait(comm->activity, sends ? 0 : source);
+    activity_wait(comm->activity, comm_world_rank(comm, sends ? 0 : source));
     if (sends)
         MPI_Send(size, sizeof *size, MPI_BYTE, 0, TAG_BLOCK, comm->handle);
     else
@@ -78,7 +82,7 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
 void comm_exchange(const struct comm *comm, int peer, const void *given, void *received,
                    size_t size) {
     const size_t piece = (size_t)1 << 30;
-    activity_wait(comm->activity, peer);
+    activity_wait(comm->activity, comm_world_rank(comm, peer));
     for (size_t done = 0; done < size; done += piece) {
         const int now = comm_count(size - done < piece ? size - done : piece);
         MPI_Sendrecv((const char *)given + done, now, MPI_BYTE, peer, TAG_EXCHANGE,

@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "base/report.h"
-#include "parallel/comm.h"
+#include "parallel/layout.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -20,7 +20,8 @@ static const double SECONDS_TO_REPORT = 2;
 enum { SECONDS_TO_ABORT = 5 };
 
 struct watchdog {
-    struct comm comm;
+    struct comm world;
+    int replica, stage;
     struct activity activity;
     double stall_seconds;
     char (*hosts)[HOST_BYTES]; /* [ranks] */
@@ -87,7 +88,7 @@ static void end_all(const struct watchdog *watchdog) {
     signal(SIGALRM, end_process);
     pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
     alarm(SECONDS_TO_ABORT);
-    MPI_Abort(watchdog->comm.handle, EXIT_PEER);
+    MPI_Abort(watchdog->world.handle, EXIT_PEER);
     _exit(EXIT_PEER);
 }
 
@@ -103,15 +104,15 @@ static void describe_peer(const struct watchdog *watchdog, char *text) {
 
 static void report(const struct watchdog *watchdog) {
     const struct activity *activity = &watchdog->activity;
-    const int rank = watchdog->comm.mpi_rank;
+    const int rank = watchdog->world.mpi_rank;
     const char *phase = atomic_load_explicit(&activity->phase, memory_order_relaxed);
     char peer[TEXT_BYTES];
     describe_peer(watchdog, peer);
-    report_error(
-        "rank %d on %s, stage %d, phase %s, step %zu, microbatch %zu: no progress for %g s "
-        "(output.stall_seconds); %s",
-        rank, watchdog->hosts[rank], rank, phase, get(&activity->step), get(&activity->microbatch),
-        watchdog->stall_seconds, peer);
+    report_error("rank %d on %s, replica %d, stage %d, phase %s, step %zu, microbatch %zu: no "
+                 "progress for %g s "
+                 "(output.stall_seconds); %s",
+                 rank, watchdog->hosts[rank], watchdog->replica, watchdog->stage, phase,
+                 get(&activity->step), get(&activity->microbatch), watchdog->stall_seconds, peer);
 }
 
 /* False when the watchdog is to end. */
@@ -161,18 +162,21 @@ static void start_thread(struct watchdog *watchdog) {
     FAULT_UNLESS(error == 0, "the watchdog's thread: %s", strerror(error));
 }
 
-struct watchdog *watchdog_start(struct comm *comm, double stall_seconds) {
+struct watchdog *watchdog_start(struct comms *comms, double stall_seconds) {
     if (stall_seconds <= 0)
         return NULL;
     struct watchdog *watchdog = memory_allocate(1, sizeof *watchdog, "the watchdog");
-    watchdog->comm = *comm;
+    const struct comm *world = &comms->world;
+    watchdog->world = *world;
+    watchdog->replica = comms->replicas.mpi_rank;
+    watchdog->stage = comms->stages.mpi_rank;
     watchdog->stall_seconds = stall_seconds;
     atomic_init(&watchdog->activity.phase, "setup");
     atomic_init(&watchdog->activity.peer, PEER_NONE);
     char host[HOST_BYTES] = "";
     gethostname(host, sizeof host - 1);
-    watchdog->hosts = memory_allocate((size_t)comm->size, sizeof *watchdog->hosts, "host names");
-    comm_all_gather(comm, host, 1, sizeof host, watchdog->hosts);
+    watchdog->hosts = memory_allocate((size_t)world->size, sizeof *watchdog->hosts, "host names");
+    comm_all_gather(world, host, 1, sizeof host, watchdog->hosts);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -180,7 +184,7 @@ struct watchdog *watchdog_start(struct comm *comm, double stall_seconds) {
     pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&watchdog->mutex, NULL);
     start_thread(watchdog);
-    comm->activity = &watchdog->activity;
+    comms_set_activity(comms, &watchdog->activity);
     return watchdog;
 }
 

@@ -18,7 +18,7 @@ enum stop_reason { STOP_NOT, STOP_FILE, STOP_TIME, STOP_SIGNAL };
 static const char STOP_FILE_NAME[] = "stop";
 
 struct checkpoints {
-    struct comm comm;
+    struct comms comms;
     struct checkpoints_options options;
     char *output; /* NULL: ranks are not chosen yet */
     size_t earlier_iterations;
@@ -30,11 +30,11 @@ struct checkpoints {
     int stop;                    /* agreed */
 };
 
-struct checkpoints *checkpoints_create(const struct comm *comm,
+struct checkpoints *checkpoints_create(const struct comms *comms,
                                        const struct checkpoints_options *options) {
     struct checkpoints *c = memory_allocate(1, sizeof *c, "checkpoints");
     *c = (struct checkpoints){
-        .comm = *comm,
+        .comms = *comms,
         .options = *options,
         .deadline = {.end = options->end, .last_check = (double)NAN},
         .last_save = MPI_Wtime(),
@@ -126,15 +126,15 @@ static size_t find_newest(struct checkpoints *c, struct problem *problem) {
 }
 
 bool checkpoints_open_newest(struct checkpoints *c, struct problem *problem) {
-    size_t number = c->comm.mpi_rank == 0 ? find_newest(c, problem) : 0;
-    if (!comm_agree(&c->comm, problem))
+    size_t number = c->comms.world.mpi_rank == 0 ? find_newest(c, problem) : 0;
+    if (!comm_agree(&c->comms.world, problem))
         return false;
     int is_there = c->opened != NULL;
-    comm_broadcast(&c->comm, 0, &is_there, sizeof is_there);
-    comm_broadcast(&c->comm, 0, &number, sizeof number);
-    if (is_there && c->comm.mpi_rank != 0)
+    comm_broadcast(&c->comms.world, 0, &is_there, sizeof is_there);
+    comm_broadcast(&c->comms.world, 0, &number, sizeof number);
+    if (is_there && c->comms.world.mpi_rank != 0)
         open_one(c, number, problem);
-    return comm_agree(&c->comm, problem);
+    return comm_agree(&c->comms.world, problem);
 }
 
 const struct checkpoint *checkpoints_opened(const struct checkpoints *checkpoints) {
@@ -157,7 +157,8 @@ void checkpoints_set_output(struct checkpoints *checkpoints, const char *text, s
 /* Until one is measured: by its size, on a slow disk. */
 static void expect_duration(struct checkpoints *c, const struct stage *stage) {
     const double bytes_a_second = 5e7;
-    const double bytes = 3.0 * sizeof(float) * (double)stage->factors.size * (double)c->comm.size;
+    const double bytes =
+        3.0 * sizeof(float) * (double)stage->factors.size * (double)c->comms.stages.size;
     c->deadline.longest_checkpoint = fmax(c->deadline.longest_checkpoint, bytes / bytes_a_second);
 }
 
@@ -169,8 +170,8 @@ bool checkpoints_restore(const struct trainer *trainer, const struct phase_state
     if (c == NULL || c->opened == NULL || c->place.phase != phase->phase)
         return true;
     struct json *root = read_json(c->opened, "state", problem);
-    training_state_read(&c->comm, phase->stage, c->opened, json_get(root, "training"), phase->state,
-                        problem);
+    training_state_read(&c->comms.stages, phase->stage, c->opened, json_get(root, "training"),
+                        phase->state, problem);
     if (phase->extension != NULL)
         phase->extension->read(phase->extension->context, c->opened, problem);
     if (root != NULL)
@@ -179,7 +180,7 @@ bool checkpoints_restore(const struct trainer *trainer, const struct phase_state
     if (phase->state->step > phase->num_steps)
         problem_set(problem, EXIT_DATA, "%s: has %zu steps of the %s, which has only %zu now",
                     c->place.path, phase->state->step, phase_name(phase->phase), phase->num_steps);
-    return comm_agree(&c->comm, problem);
+    return comm_agree(&c->comms.world, problem);
 }
 
 /* ---- deciding ---- */
@@ -202,7 +203,7 @@ static int own_reason(struct checkpoints *c) {
     const int number = interrupt_signal();
     if (number != 0)
         return STOP_SIGNAL + number;
-    return c->comm.mpi_rank == 0 ? outer_reason(c) : STOP_NOT;
+    return c->comms.world.mpi_rank == 0 ? outer_reason(c) : STOP_NOT;
 }
 
 static bool is_due(const struct checkpoints *c) {
@@ -218,10 +219,10 @@ struct decision checkpoints_decide(const struct trainer *trainer, bool wants_rep
         votes[0] = 1;
     if (c != NULL) {
         ++c->num_unsaved;
-        votes[1] = c->comm.mpi_rank == 0 && is_due(c);
+        votes[1] = c->comms.world.mpi_rank == 0 && is_due(c);
         votes[2] = c->stop != STOP_NOT ? c->stop : own_reason(c);
     }
-    comm_reduce(&trainer->comm, votes, agreed, 3, MPI_INT, MPI_MAX);
+    comm_reduce(&trainer->comms.world, votes, agreed, 3, MPI_INT, MPI_MAX);
     if (c != NULL)
         c->stop = agreed[2];
     const bool stops = agreed[2] != STOP_NOT;
@@ -233,7 +234,7 @@ bool checkpoints_interrupt(const struct trainer *trainer) {
     if (c == NULL)
         return false;
     const int vote = own_reason(c);
-    comm_reduce(&c->comm, &vote, &c->stop, 1, MPI_INT, MPI_MAX);
+    comm_reduce(&c->comms.world, &vote, &c->stop, 1, MPI_INT, MPI_MAX);
     return c->stop != STOP_NOT;
 }
 
@@ -275,21 +276,23 @@ static bool write_one(const struct trainer *trainer, const struct phase_state *p
     const struct checkpoints *c = trainer->checkpoints;
     struct checkpoint_writer *writer = NULL;
     struct json *state = NULL, *training = NULL;
-    if (c->comm.mpi_rank == 0) {
+    if (c->comms.world.mpi_rank == 0) {
         if (trainer->trace == NULL || trace_sync(trainer->trace, problem))
             writer = checkpoint_writer_create(path, problem);
         state = describe(trainer, phase, &training);
     }
-    training_state_write(&c->comm, phase->stage, phase->state, writer, training, problem);
-    if (phase->extension != NULL)
+    if (comms_is_original(&c->comms))
+        training_state_write(&c->comms.stages, phase->stage, phase->state, writer, training,
+                             problem);
+    if (phase->extension != NULL && comms_is_original(&c->comms))
         phase->extension->write(phase->extension->context, writer, problem);
     if (writer != NULL)
         write_texts(c, state, writer, problem);
     if (state != NULL)
         json_destroy(&state);
-    if (checkpoint_writer_finish(&writer, problem) && c->comm.mpi_rank == 0)
+    if (checkpoint_writer_finish(&writer, problem) && c->comms.world.mpi_rank == 0)
         checkpoint_remove_old(c->options.directory, c->options.keep);
-    return comm_agree(&c->comm, problem);
+    return comm_agree(&c->comms.world, problem);
 }
 
 static void report_stop(const struct checkpoints *c, const struct phase_state *phase,
@@ -301,7 +304,7 @@ static void report_stop(const struct checkpoints *c, const struct phase_state *p
                 "stopped by %s in phase %s after step %zu of %zu; go on from %s with --resume",
                 reason, phase_name(phase->phase), phase->state->step, phase->num_steps, path);
     struct problem ignored = {0};
-    if (c->comm.mpi_rank == 0 && c->stop == STOP_FILE)
+    if (c->comms.world.mpi_rank == 0 && c->stop == STOP_FILE)
         file_remove(c->options.directory, STOP_FILE_NAME, &ignored);
 }
 

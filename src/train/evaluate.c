@@ -188,7 +188,7 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
     const pipeline_consumer consume = dataset->kind == TASK_LANGUAGE_MODELING ? NULL : collect;
     const double loss = run_batches(trainer, pipeline, point, consume, &collection);
     *predictions = collection.predictions;
-    const struct comm *comm = pipeline_comm(pipeline);
+    const struct comm *comm = &pipeline_comms(pipeline)->stages;
     const size_t count = num_predictions(dataset);
     comm_broadcast(comm, comm->size - 1, predictions->labels, count * sizeof(int32_t));
     if (predictions->scores != NULL)

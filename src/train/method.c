@@ -141,7 +141,7 @@ size_t method_total_rank(const struct method_input *input) {
 
 void method_count_parameters(const struct method_input *input, const struct stage *stage,
                              struct method_output *output) {
-    const struct comm *comm = &input->trainer->comm;
+    const struct comm *comm = &input->trainer->comms.stages;
     size_t counts[2] = {0};
     size_t own[2] = {0};
     for (size_t i = 0; i < stage->factors.count; ++i) {

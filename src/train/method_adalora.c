@@ -54,7 +54,7 @@ static struct allocation_schedule schedule_of(const struct method_input *input) 
 
 static void add_gradient(void *context, const float *factors, float *gradient) {
     const struct adalora *adalora = context;
-    orthogonality_penalty(&adalora->input->trainer->comm, adalora->stage,
+    orthogonality_penalty(&adalora->input->trainer->comms.stages, adalora->stage,
                           adalora->input->options->orthogonality, factors, gradient);
 }
 
@@ -183,7 +183,7 @@ static bool adalora_open(struct adalora *adalora, struct problem *problem) {
         .beta1 = input->options->importance_beta1,
         .beta2 = input->options->importance_beta2,
     };
-    adalora->allocator = allocator_create(&input->trainer->comm, adalora->stage, &options);
+    adalora->allocator = allocator_create(&input->trainer->comms.stages, adalora->stage, &options);
     adalora->importance = memory_allocate(rank * input->num_modules, sizeof(float), "importance");
     adalora->singular_values =
         memory_allocate(rank * input->num_modules, sizeof(float), "singular values");

@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct pipeline {
-    struct comm comm;
+    struct comms comms;
     const struct stage *stage;
     struct pipeline_options options;
     struct link *link;
@@ -37,10 +37,11 @@ struct pass {
     void (*up)(struct pipeline *, struct pass *, size_t microbatch, float *in, float *out);
 };
 
-struct pipeline *pipeline_create(const struct comm *comm, const struct stage *stage,
+struct pipeline *pipeline_create(const struct comms *comms, const struct stage *stage,
                                  const struct pipeline_options *options) {
     struct pipeline *pipeline = memory_allocate(1, sizeof *pipeline, "the pipeline");
-    pipeline->comm = *comm;
+    const struct comm *comm = &comms->stages;
+    pipeline->comms = *comms;
     pipeline->stage = stage;
     pipeline->options = *options;
     const size_t hidden = stage->options.architecture.hidden_size;
@@ -115,12 +116,12 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
     struct link *link = pipeline->link;
     struct timer_tree *timers = pipeline->options.timers;
     const size_t count =
-        schedule_fill((size_t)pipeline->comm.size, (size_t)pipeline->comm.mpi_rank,
+        schedule_fill((size_t)pipeline->comms.stages.size, (size_t)pipeline->comms.stages.mpi_rank,
                       batch->num_microbatches, pass->up != NULL, pipeline->schedule);
     for (size_t i = 0; i < count; ++i) {
         const struct slot_work *work = &pipeline->schedule[i];
         const enum direction direction = work->direction;
-        activity_microbatch(pipeline->comm.activity, work->microbatch);
+        activity_microbatch(pipeline->comms.stages.activity, work->microbatch);
         if (i == 0)
             start_receive(pipeline, batch, work);
         timer_start(timers, "waiting");
@@ -149,7 +150,7 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
 /* The loss is summed in the last stage, in the order of the microbatches. */
 static double share_loss(const struct pipeline *pipeline, double loss) {
     timer_start(pipeline->options.timers, "waiting");
-    comm_broadcast(&pipeline->comm, pipeline->comm.size - 1, &loss, sizeof loss);
+    comm_broadcast(&pipeline->comms.stages, pipeline->comms.stages.size - 1, &loss, sizeof loss);
     timer_stop(pipeline->options.timers);
     return loss;
 }
@@ -192,7 +193,7 @@ static void backward_up(struct pipeline *pipeline, struct pass *pass, size_t mic
 static void combine_tied(const struct pipeline *pipeline, float *gradient) {
     const struct stage *stage = pipeline->stage;
     const size_t count = stage->tied_size, bytes = count * sizeof *gradient;
-    const struct comm *comm = &pipeline->comm;
+    const struct comm *comm = &pipeline->comms.stages;
     const int last = comm->size - 1;
     if (count == 0 || (comm->mpi_rank != 0 && comm->mpi_rank != last))
         return;
@@ -273,7 +274,7 @@ double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,
 
 double pipeline_norm(const struct pipeline *pipeline, const float *factors) {
     const struct parameter_table *table = &pipeline->stage->factors;
-    const struct comm *comm = &pipeline->comm;
+    const struct comm *comm = &pipeline->comms.stages;
     int mine = comm_count(table->count), total = 0;
     comm_reduce(comm, &mine, &total, 1, MPI_INT, MPI_SUM);
     double *squares = memory_allocate(table->count, sizeof *squares, "norms");
@@ -303,6 +304,6 @@ const struct stage *pipeline_stage(const struct pipeline *pipeline) {
     return pipeline->stage;
 }
 
-const struct comm *pipeline_comm(const struct pipeline *pipeline) {
-    return &pipeline->comm;
+const struct comms *pipeline_comms(const struct pipeline *pipeline) {
+    return &pipeline->comms;
 }

@@ -64,7 +64,7 @@ static void iterate(struct retrain *retrain, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
     const struct optimizer_options *optimizer = &trainer->optimizer;
     const size_t step = retrain->state.step;
-    activity_step(trainer->comm.activity, "retrain", step);
+    activity_step(trainer->comms.world.activity, "retrain", step);
     const size_t count = sampler_next(&retrain->sampler, step, retrain->examples);
     batch_fill(retrain->batch, trainer->train, retrain->examples, count,
                phase_step(PHASE_RETRAIN, step), true);
@@ -161,7 +161,7 @@ static bool finish(struct retrain *retrain, struct problem *problem) {
     retrain->used_stage = retrain->stage;
     if (extension == NULL)
         return true;
-    if (!comm_agree(&retrain->trainer->comm, problem) ||
+    if (!comm_agree(&retrain->trainer->comms.world, problem) ||
         !extension->finish(extension->context, retrain->state.factors, &retrain->used_stage,
                            &retrain->used_factors, problem))
         return false;
@@ -210,7 +210,7 @@ static bool advance(struct retrain *retrain, struct problem *problem) {
     if (is_last && trainer->texts != NULL)
         decision.wants_checkpoint = true; /* generation is long and does not stop half-way */
     const struct phase_state phase = phase_of(retrain);
-    return comm_agree(&trainer->comm, problem) &&
+    return comm_agree(&trainer->comms.world, problem) &&
            checkpoints_follow(trainer, &phase, &decision, problem);
 }
 
@@ -231,9 +231,10 @@ static bool evaluate_generated(const struct trainer *trainer, const struct stage
     if (texts == NULL)
         return true;
     timer_start(trainer->timers, "generate");
-    const bool is_good =
-        evaluate_texts(texts, &trainer->comm, stage, point, "dev", texts->dev, dev, problem) &&
-        evaluate_texts(texts, &trainer->comm, stage, point, "test", texts->test, test, problem);
+    const bool is_good = evaluate_texts(texts, &trainer->comms.stages, stage, point, "dev",
+                                        texts->dev, dev, problem) &&
+                         evaluate_texts(texts, &trainer->comms.stages, stage, point, "test",
+                                        texts->test, test, problem);
     timer_stop(trainer->timers);
     return is_good;
 }

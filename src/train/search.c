@@ -233,7 +233,7 @@ static void draw_batches(struct search *search) {
 }
 
 static void iterate(struct search *search) {
-    activity_step(search->trainer->comm.activity, "search", search->state.step);
+    activity_step(search->trainer->comms.world.activity, "search", search->state.step);
     draw_batches(search);
     search->state.loss_validation = NAN;
     const bool moves_selection = search->state.step % search->options->selection_every == 0;
@@ -247,8 +247,8 @@ static void iterate(struct search *search) {
 
 /* The selection of the whole model, gathered on every rank. */
 static void gather_all(const struct search *search, const float *part, float *whole) {
-    comm_all_gather(&search->trainer->comm, part, search->stage->selection_size, sizeof *part,
-                    whole);
+    comm_all_gather(&search->trainer->comms.stages, part, search->stage->selection_size,
+                    sizeof *part, whole);
 }
 
 static bool write_trace_row(const struct search *search, const struct search_result *result,
@@ -327,7 +327,7 @@ static void report(const struct search *search, const struct search_result *resu
 
 static void result_open(const struct search *search, struct search_result *result) {
     int mine = comm_count(search->stage->num_modules), total = 0;
-    comm_reduce(&search->trainer->comm, &mine, &total, 1, MPI_INT, MPI_SUM);
+    comm_reduce(&search->trainer->comms.stages, &mine, &total, 1, MPI_INT, MPI_SUM);
     *result = (struct search_result){
         .num_modules = (size_t)total,
         .num_components = search->stage->options.adapters.num_components,
@@ -349,7 +349,7 @@ static double largest_movement(const struct search *search) {
     double movement = 0, all;
     for (size_t i = 0; i < search->stage->selection_size; ++i)
         movement = fmax(movement, fabs(search->selection[i] - search->first_selection[i]));
-    comm_reduce(&search->trainer->comm, &movement, &all, 1, MPI_DOUBLE, MPI_MAX);
+    comm_reduce(&search->trainer->comms.stages, &movement, &all, 1, MPI_DOUBLE, MPI_MAX);
     return all;
 }
 
@@ -375,7 +375,7 @@ static bool advance(struct search *search, struct search_result *result, float *
         report(search, result, state->seconds, problem);
     trainer_flush_trace(trainer, is_last, problem);
     timer_stop(trainer->timers);
-    return comm_agree(&trainer->comm, problem) &&
+    return comm_agree(&trainer->comms.world, problem) &&
            checkpoints_follow(trainer, &phase, &decision, problem);
 }
 

@@ -29,7 +29,7 @@ struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct st
         .num_threads = trainer->num_threads,
         .timers = trainer->timers,
     };
-    return pipeline_create(&trainer->comm, stage, &options);
+    return pipeline_create(&trainer->comms, stage, &options);
 }
 
 struct batch *trainer_batch(const struct trainer *trainer) {

@@ -318,6 +318,12 @@ def test_wrong_number_of_stages():
               rank_counts=(2,))
 
 
+@cases(rows=[2, 1], one_number=[1], three_numbers=[1, 1, 1], none=[])
+def test_bad_grid(grid):
+    job_fails(Job(), USAGE, "parallel.grid", "[1, 1]" if len(grid) == 2 else "[rows, columns]",
+              keys={"parallel.grid": grid}, rank_counts=(2,))
+
+
 @cases(loses_a_block=[1, 1], too_many=[2, 2], too_long=[1, 1, 1])
 def test_bad_layout(layout):
     words = ["2 stages", "3"] if len(layout) == 2 else ["names 3 stages"]

@@ -46,7 +46,7 @@ static void print_all(const struct job *job, const struct stage *stage, const fl
         .largest_count = batch_largest_count(size, longest, tokens),
         .num_threads = job->num_threads,
     };
-    struct pipeline *pipeline = pipeline_create(&job->comm, stage, &options);
+    struct pipeline *pipeline = pipeline_create(&job->comms, stage, &options);
     const struct task_head *head = &stage->task_head;
     print_floats("weight", factors + head->weight_offset, head->num_labels * head->hidden_size);
     print_floats("bias", factors + head->bias_offset, head->num_labels);

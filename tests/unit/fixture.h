@@ -10,6 +10,7 @@
 #include "model/architecture.h"
 #include "model/microbatch.h"
 #include "model/stage.h"
+#include "parallel/layout.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,6 +33,14 @@ struct fixture {
     enum head_kind head_kind;
     bool is_regression;
 };
+
+/* One pipeline over all ranks of `world`. */
+static inline struct comms fixture_comms(MPI_Comm world) {
+    struct comms comms = comms_of(world);
+    const struct layout layout = {1, (size_t)comms.world.size, 1, 1};
+    comms_split(&comms, &layout);
+    return comms;
+}
 
 static inline char *fixture_path(const char *folder, const char *name) {
     const char *root = getenv("AUTOLORA_FIXTURES");

@@ -73,14 +73,14 @@ static struct batch *batch_of(const struct fixture_batch *packed) {
 }
 
 static struct pipeline *pipeline_of(const struct setup *setup) {
-    const struct comm comm = comm_of(MPI_COMM_WORLD);
+    const struct comms comms = fixture_comms(MPI_COMM_WORLD);
     const struct microbatch *all = &setup->packed.microbatch;
     const struct pipeline_options options = {
         .capacity = batch_capacity(all->num_sequences, all->longest, all->num_tokens),
         .largest_count = batch_largest_count(all->num_sequences, all->longest, all->num_tokens),
         .num_threads = 1,
     };
-    return pipeline_create(&comm, setup->stage, &options);
+    return pipeline_create(&comms, setup->stage, &options);
 }
 
 static struct allocation_schedule schedule_of(const struct json *description) {

@@ -90,6 +90,10 @@ static void test_defaults(void **state) {
     assert_int_equal(config.search.constraint, CONSTRAINT_SOFTMAX);
     assert_true(config.optimizer.learning_rate == 1e-3 && config.optimizer.epsilon == 1e-8);
     assert_int_equal(config.optimizer.schedule, SCHEDULE_LINEAR);
+    assert_int_equal(config.parallel.replicas, 1);
+    assert_int_equal(config.parallel.num_grid, 2);
+    assert_int_equal(config.parallel.grid[0], 1);
+    assert_int_equal(config.parallel.grid[1], 1);
     assert_null(config.parallel.layout);
     assert_int_equal(config.parallel.num_layout, 0);
     assert_int_equal(config.output.trace_every, 1);
@@ -264,6 +268,9 @@ static void test_lists_and_choices(void **state) {
         assert_value_refused("adapter.targets", bad[i], message);
         memory_free(message);
     }
+    assert_value_refused("parallel.grid", "[2]", "expected two numbers, [rows, columns], found 1");
+    assert_value_refused("parallel.grid", "[0,1]",
+                         "expected a list of integers 1 .. 4096, found [0,1]");
     assert_value_refused("parallel.layout", "[1,-2]",
                          "expected a list of integers 0 .. 65536, found [1,-2]");
     assert_value_refused("parallel.layout", "[1,\"2\"]",

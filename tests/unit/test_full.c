@@ -210,10 +210,10 @@ static void test_gpt2_with_tied_head(void **state) {
 static void test_pipeline_with_tied_head(void **state) {
     (void)state;
     struct bench bench = bench_open("full", "gpt2-language", 1, 0);
-    const struct comm comm = comm_of(MPI_COMM_SELF);
+    const struct comms comms = fixture_comms(MPI_COMM_SELF);
     const struct pipeline_options options = {
         .capacity = bench.batch.capacity, .largest_count = 1, .num_threads = 8};
-    struct pipeline *pipeline = pipeline_create(&comm, bench.stages[0], &options);
+    struct pipeline *pipeline = pipeline_create(&comms, bench.stages[0], &options);
     const struct batch batch = {.num_microbatches = 1, .microbatches = &bench.batch.microbatch};
     const struct point point = {bench.factors[0], NULL};
     struct gradient gradient = {bench.gradients[0], NULL};

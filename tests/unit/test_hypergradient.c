@@ -136,7 +136,7 @@ static struct batch *batch_of(const struct dataset *dataset, size_t count, bool 
 }
 
 static struct pipeline *pipeline_of(const struct setup *setup) {
-    const struct comm comm = comm_of(MPI_COMM_WORLD);
+    const struct comms comms = fixture_comms(MPI_COMM_WORLD);
     const size_t examples = setup->train.num_examples, longest = setup->train.longest;
     const struct pipeline_options options = {
         .capacity = batch_capacity(
@@ -146,7 +146,7 @@ static struct pipeline *pipeline_of(const struct setup *setup) {
         .keeps_tangents = true,
         .num_threads = 8,
     };
-    return pipeline_create(&comm, setup->stage, &options);
+    return pipeline_create(&comms, setup->stage, &options);
 }
 
 static struct gradient gradient_make(const struct setup *setup) {
