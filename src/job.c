@@ -121,8 +121,6 @@ static bool place_ranks(struct job *job, struct problem *problem) {
 
 /* Behind read_input. */
 static bool open_all(struct job *job, struct problem *problem) {
-    if (!place_ranks(job, problem))
-        return false;
     choose_threads(job);
     if (job->purpose == JOB_TRAIN)
         prepare_output(job, problem);
@@ -130,7 +128,7 @@ static bool open_all(struct job *job, struct problem *problem) {
         return false;
     if (job->is_finished)
         return true;
-    if (!job_share_data(job, problem))
+    if (!place_ranks(job, problem) || !job_share_data(job, problem))
         return false;
     job_place_stages(job, problem);
     if (problem->exit_code == 0)

@@ -318,10 +318,9 @@ def test_wrong_number_of_stages():
               rank_counts=(2,))
 
 
-@cases(rows=[2, 1], one_number=[1], three_numbers=[1, 1, 1], none=[])
-def test_bad_grid(grid):
-    job_fails(Job(), USAGE, "parallel.grid", "[1, 1]" if len(grid) == 2 else "[rows, columns]",
-              keys={"parallel.grid": grid}, rank_counts=(2,))
+def test_grid():
+    job_fails(Job(), USAGE, "parallel.grid", "[2, 1]", "[1, 1]", keys={"parallel.grid": [2, 1]},
+              rank_counts=(2,))
 
 
 @cases(loses_a_block=[1, 1], too_many=[2, 2], too_long=[1, 1, 1])
