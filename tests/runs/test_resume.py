@@ -513,10 +513,10 @@ def test_stalled_rank(which):
     os.kill(running.ranks()[which], signal.SIGSTOP)
     outcome = running.end(20)
     assert outcome.code == PEER, outcome
-    others = [rank for rank in range(3) if rank != which]
+    host, others = os.uname().nodename, [rank for rank in range(3) if rank != which]
     for rank in others:
-        assert f"rank {rank} on {os.uname().nodename}, replica 0, stage {rank}, phase search, step" in outcome.err
-    assert f"rank {which} on {os.uname().nodename}, replica" not in outcome.err, outcome
+        assert f"rank {rank} on {host}, replica 0, stage {rank}, phase search, step" in outcome.err
+    assert f"rank {which} on {host}, replica" not in outcome.err, outcome
     assert f"waits for rank {which}" in outcome.err or "waits for all ranks" in outcome.err, outcome
     assert "microbatch" in outcome.err
     assert not running.ranks(), "all ranks end"
