@@ -256,6 +256,40 @@ def time_by_phase(phases, total):
     return figure
 
 
+# What an interval of a timeline is: the words of its name, the first that fit, and how it is drawn.
+INTERVALS = (("waiting", ("waiting",), RED, "////"), ("tangent forward", ("tangent", "forward"), YELLOW, None),
+             ("tangent backward", ("tangent", "backward"), ORANGE, None),
+             ("validation forward", ("hypergradient", "forward"), SKY, None),
+             ("validation backward", ("hypergradient", "backward"), PURPLE, None),
+             ("forward", ("forward",), BLUE, None), ("backward", ("backward",), GREEN, None), ("other", (), GREY, None))
+
+
+def interval_kind(name):
+    """The row of INTERVALS for a name such as "search/hypergradient/tangent/forward"."""
+    parts = name.split("/")
+    return next(row for row in INTERVALS if all(word in parts for word in row[1]))
+
+
+@styled
+def pipeline_timeline(timeline):
+    """One bar a rank; what is white or hatched is a bubble."""
+    ranks = sorted(set(timeline.ranks.tolist()))
+    figure, axes = plt.subplots(figsize=(10, 1.4 + 0.32 * len(ranks)))
+    found = {}
+    for rank, name, start, stop in zip(timeline.ranks, timeline.names, timeline.starts, timeline.stops):
+        found.setdefault(interval_kind(name), []).append((ranks.index(rank), start, stop - start))
+    for row in INTERVALS:
+        if row in found:
+            label, _, colour, hatch = row
+            y, start, width = (np.array(values) for values in zip(*found[row]))
+            axes.barh(y, width, left=start, height=0.8, color=colour, hatch=hatch, ec="white", lw=0.3, label=label)
+    axes.set(xlabel="seconds since the iteration began", ylabel="MPI rank", xlim=(0, timeline.end),
+             ylim=(len(ranks) - 0.4, -0.6))
+    axes.set_yticks(range(len(ranks)), ranks)
+    legend_above(axes, columns=8)
+    return figure
+
+
 # ---- several runs ----
 
 

@@ -112,6 +112,7 @@ def add_run(page, run, prefix):
         add_rank_map(page, run, largest_rank(run, run.ranks), prefix)
     add_spectrum(page, run, prefix)
     add_timers(page, run, prefix)
+    add_timelines(page, run, prefix)
 
 
 def add_outcome(page, run):
@@ -292,3 +293,22 @@ def add_timers(page, run, prefix):
     page.table(f"{prefix}time", ("phase", "calls", "least (s)", "mean (s)", "most (s)", "of the run"),
                [[" " * 4 * depth + escape(name), number(calls, ",.0f"), number(least), number(mean),
                  number(most), number(mean / total, ".1%")] for depth, name, calls, least, mean, most in phases])
+
+
+def add_timelines(page, run, prefix):
+    """The pipeline in one iteration of each phase."""
+    try:
+        with run.trace() as trace:
+            timelines = trace.timelines()
+    except TraceProblem:
+        return
+    for phase, timeline in timelines.items():
+        ranks = sorted(set(timeline.ranks.tolist()))
+        page.heading(f"Pipeline in iteration {timeline.step} of {'the search' if phase == 'search' else 'the training'}")
+        page.figure(f"{prefix}timeline-{phase}", figures.pipeline_timeline(timeline),
+                    "What every MPI rank did when. Waiting (hatched) and gaps are the pipeline's bubbles; the clocks of "
+                    "different nodes began together, at a barrier.")
+        waits = {rank: timeline.seconds(rank, "waiting") for rank in ranks}
+        page.table(f"{prefix}timeline-{phase}", ("MPI rank", "forward (s)", "backward (s)", "waiting (s)", "waiting"),
+                   [[str(rank), number(timeline.seconds(rank, "forward")), number(timeline.seconds(rank, "backward")),
+                     number(waits[rank]), number(waits[rank] / timeline.end, ".1%")] for rank in ranks])

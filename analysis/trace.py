@@ -26,6 +26,30 @@ MOST_ROWS = 4096
 MOST_VALUES = 1 << 23
 
 
+class Timeline:
+    """What each MPI rank did when in one iteration: arrays over the intervals; times in seconds since it began."""
+
+    def __init__(self, group):
+        dataset = {name: group[name][:] for name in ("rank", "name", "start", "stop")}
+        names = list(group["names"].asstr()[:])
+        count = min(map(len, dataset.values()))
+        if any(values.ndim != 1 or values.dtype.kind not in "iuf" for values in dataset.values()) or not all(
+                0 <= number < len(names) for number in dataset["name"][:count]):
+            raise TraceProblem(f"{group.file.filename}: {group.name} is not a timeline")
+        self.step = int(group.attrs["step"])
+        self.ranks, self.starts, self.stops = (dataset[name][:count] for name in ("rank", "start", "stop"))
+        self.names = [names[number] for number in dataset["name"][:count]]
+
+    @property
+    def end(self):
+        return float(self.stops.max())
+
+    def seconds(self, rank, kind):
+        """Of one rank in intervals of that kind, the last part of the names."""
+        return float(sum(stop - start for of, name, start, stop in zip(self.ranks, self.names, self.starts, self.stops)
+                         if of == rank and name.rpartition("/")[2] == kind))
+
+
 class TraceProblem(Exception):
     """A trace that cannot be read; the text names the file."""
 
@@ -143,6 +167,14 @@ class Trace:
         for name, columns in COLUMNS.items():
             groups = [self._group(file, name, columns) for file in self.files if name in file]
             self.tables[name] = Table(groups)
+
+    def timelines(self):
+        """{phase: Timeline}"""
+        try:
+            return {phase: Timeline(group) for file in self.files for phase, group in file.get("timeline", {}).items()
+                    if len(group["rank"])}
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TraceProblem(f"{self.folder}: the timeline cannot be read: {error}") from error
 
     def _group(self, file, name, columns):
         """{column: dataset}, of the shapes that belong together."""

@@ -50,6 +50,7 @@ struct parallel_options {
 
 struct output_options {
     size_t trace_every;        /* iterations a row */
+    size_t timeline_step;      /* iteration of each phase that is recorded; 0: none */
     double report_seconds;     /* least time between two progress lines on the terminal */
     double flush_seconds;      /* the trace is flushed at least this often */
     size_t checkpoint_every;   /* iterations; 0: not by their number */

@@ -271,6 +271,9 @@ static const struct config_key KEYS[] = {
 
     INTEGER("output.trace_every", output.trace_every, DEFAULT("1"), AT_LEAST(1), FREE,
             HELP("iterations from one row of trace.h5 to the next")),
+    INTEGER("output.timeline_step", output.timeline_step, DEFAULT("3"), AT_LEAST(0), FREE,
+            HELP("iteration of the search and of the training whose timeline, what each rank did when, goes to "
+                 "/timeline of trace.h5; 0: none")),
     NUMBER("output.report_seconds", output.report_seconds, DEFAULT("5"), AT_LEAST(0), FREE,
            HELP("least time between two progress lines on the terminal, in seconds")),
     NUMBER("output.flush_seconds", output.flush_seconds, DEFAULT("5"), AT_LEAST(0), FREE,

@@ -201,5 +201,6 @@ struct trainer job_trainer(const struct job *job) {
         .test = job->has_test ? &job->test : NULL,
         .labels = &job->labels,
         .trace_every = job->config.output.trace_every,
+        .timeline_step = job->config.output.timeline_step,
     };
 }

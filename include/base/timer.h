@@ -20,6 +20,20 @@ void timer_tree_destroy(struct timer_tree **tree);
 void timer_start(struct timer_tree *tree, const char *name);
 void timer_stop(struct timer_tree *tree);
 
+/* One stretch of time within a phase without parts. */
+struct timer_interval {
+    char path[64]; /* "search/hypergradient/forward"; cut off where it is longer */
+    int mpi_rank;
+    double start, stop; /* seconds since timer_record */
+};
+
+/* Every stretch is kept from now on: the ranks wait for each other first, so that their clocks
+ * begin together. Collective. */
+void timer_record(struct timer_tree *tree, MPI_Comm comm);
+/* Ends that. What all ranks kept arrives on rank 0 [count], rank by rank, each in the order of
+ * time; free with memory_free. NULL and 0 elsewhere. Collective. */
+struct timer_interval *timer_end_record(struct timer_tree *tree, MPI_Comm comm, size_t *count);
+
 /* A phase over all ranks. */
 struct timer_phase {
     const char *name;

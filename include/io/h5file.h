@@ -27,6 +27,8 @@ bool h5file_flush(struct h5file *file, struct problem *problem);
 /* Flushes and waits for the disk. */
 bool h5file_sync(struct h5file *file, struct problem *problem);
 
+/* Is there a group or dataset of that path, whose parents exist? */
+bool h5file_has(const struct h5file *file, const char *path);
 bool h5file_make_group(struct h5file *file, const char *path, struct problem *problem);
 /* UTF-8 text as an attribute of an object ("/" for the file). */
 bool h5file_write_text(struct h5file *file, const char *object, const char *name, const char *text,

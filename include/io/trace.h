@@ -9,6 +9,7 @@
 #define AUTOLORA_IO_TRACE_H
 
 #include "base/report.h"
+#include "base/timer.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -80,6 +81,11 @@ bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,
                        struct problem *problem);
 bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row *row,
                           struct problem *problem);
+/* The timeline of one iteration: /timeline/PHASE/{rank,name,start,stop} [count], where name is a
+ * number in /timeline/PHASE/names, and the attribute "step". One there already stays. */
+bool trace_add_timeline(struct trace *trace, const char *phase, size_t step,
+                        const struct timer_interval *intervals, size_t count,
+                        struct problem *problem);
 /* Writes what is buffered: before long work that adds no rows. */
 bool trace_flush(struct trace *trace, struct problem *problem);
 /* The same, and waits for the disk: before a checkpoint that counts these rows. */

@@ -38,6 +38,7 @@ struct trainer {
     struct checkpoints *checkpoints;     /* train/checkpoints.h; NULL: none */
     size_t trace_every;
     struct timer_tree *timers; /* NULL: none */
+    size_t timeline_step;      /* the iteration of each phase whose timeline is recorded; 0: none */
 };
 
 /* The step that keys random numbers. */
@@ -63,6 +64,12 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
 /* False on every rank, with EXIT_NUMERICS, if the loss (the same on all ranks) is not finite. */
 bool trainer_check_loss(double loss, const char *phase, const char *what, size_t step,
                         struct problem *problem);
+
+/* Around iteration `step` of a phase: its timeline, of all ranks, goes to the trace if it is the
+ * one to be recorded. Collective. */
+void trainer_start_timeline(const struct trainer *trainer, size_t step);
+void trainer_stop_timeline(const struct trainer *trainer, const char *phase, size_t step,
+                           struct problem *problem);
 
 /* Flushes the trace, where this rank has it: at flush_seconds, or now, at the end of a phase and
  * before long work. */

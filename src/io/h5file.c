@@ -158,6 +158,10 @@ bool h5file_close(struct h5file **file_pointer, struct problem *problem) {
     return is_good;
 }
 
+bool h5file_has(const struct h5file *file, const char *path) {
+    return H5Lexists(file->id, path, H5P_DEFAULT) > 0;
+}
+
 bool h5file_make_group(struct h5file *file, const char *path, struct problem *problem) {
     const hid_t group = H5Gcreate2(file->id, path, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     const bool is_good = check(file, group >= 0, "making the group", path, problem);

@@ -349,6 +349,80 @@ bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row
     return add_row(trace, TABLE_EVALUATION, values, problem);
 }
 
+/* ---- timeline ---- */
+
+/* The number of the interval's path in `names`, a list that grows. */
+static int32_t number_of(const char *path, const char **names, size_t *count) {
+    size_t i = 0;
+    while (i < *count && strcmp(names[i], path) != 0)
+        ++i;
+    if (i == *count)
+        names[(*count)++] = path;
+    return (int32_t)i;
+}
+
+static bool write_names(struct trace *trace, const char *group, const char *const *names,
+                        size_t count, struct problem *problem) {
+    char *path = memory_format("%s/names", group);
+    const bool is_good = h5file_write_strings(trace->file, path, names, count, problem);
+    memory_free(path);
+    return is_good;
+}
+
+static bool write_series(struct trace *trace, const char *group, const char *name, enum h5type type,
+                         const char *units, const void *values, size_t count,
+                         struct problem *problem) {
+    char *path = memory_format("%s/%s", group, name);
+    struct h5series *series = h5file_make_series(trace->file, path, type, NULL, 0, problem);
+    const bool is_good = series != NULL && h5series_append(series, values, count, problem) &&
+                         h5file_write_text(trace->file, path, "units", units, problem);
+    memory_free(path);
+    return is_good;
+}
+
+static bool write_timeline(struct trace *trace, const char *group, size_t step,
+                           const struct timer_interval *intervals, size_t count,
+                           struct problem *problem) {
+    int32_t *ranks = memory_allocate(count, sizeof *ranks, "a timeline");
+    int32_t *numbers = memory_allocate(count, sizeof *numbers, "a timeline");
+    double *starts = memory_allocate(count, sizeof *starts, "a timeline");
+    double *stops = memory_allocate(count, sizeof *stops, "a timeline");
+    const char **names = memory_allocate(count, sizeof *names, "a timeline");
+    size_t num_names = 0;
+    for (size_t i = 0; i < count; ++i) {
+        ranks[i] = intervals[i].mpi_rank;
+        numbers[i] = number_of(intervals[i].path, names, &num_names);
+        starts[i] = intervals[i].start;
+        stops[i] = intervals[i].stop;
+    }
+    const bool is_good =
+        h5file_make_group(trace->file, group, problem) &&
+        h5file_write_number(trace->file, group, "step", (double)step, problem) &&
+        write_names(trace, group, names, num_names, problem) &&
+        write_series(trace, group, "rank", H5TYPE_I32, "1", ranks, count, problem) &&
+        write_series(trace, group, "name", H5TYPE_I32, "1", numbers, count, problem) &&
+        write_series(trace, group, "start", H5TYPE_F64, "s", starts, count, problem) &&
+        write_series(trace, group, "stop", H5TYPE_F64, "s", stops, count, problem);
+    memory_free(ranks);
+    memory_free(numbers);
+    memory_free(starts);
+    memory_free(stops);
+    memory_free(names);
+    return is_good;
+}
+
+bool trace_add_timeline(struct trace *trace, const char *phase, size_t step,
+                        const struct timer_interval *intervals, size_t count,
+                        struct problem *problem) {
+    char *group = memory_format("/timeline/%s", phase);
+    const bool has_all = h5file_has(trace->file, "/timeline");
+    bool is_good = has_all || h5file_make_group(trace->file, "/timeline", problem);
+    if (is_good && !(has_all && h5file_has(trace->file, group)))
+        is_good = write_timeline(trace, group, step, intervals, count, problem);
+    memory_free(group);
+    return is_good;
+}
+
 bool trace_close(struct trace **trace_pointer, struct problem *problem) {
     struct trace *trace = *trace_pointer;
     if (trace == NULL)

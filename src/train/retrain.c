@@ -178,7 +178,9 @@ static struct phase_state phase_of(struct retrain *retrain) {
 static void update(struct retrain *retrain, struct problem *problem) {
     const struct trainer *trainer = retrain->trainer;
     struct training_state *state = &retrain->state;
+    trainer_start_timeline(trainer, state->step + 1);
     iterate(retrain, problem);
+    trainer_stop_timeline(trainer, "retrain", state->step, problem);
     trainer_check_loss(state->loss_train, "retrain", "training", state->step, problem);
     const bool is_last = state->step == retrain->num_steps;
     const bool ends_epoch = state->step % retrain->steps_per_epoch == 0;

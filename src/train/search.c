@@ -360,7 +360,9 @@ static bool advance(struct search *search, struct search_result *result, float *
     const struct training_state *state = &search->state;
     const struct phase_state phase = {PHASE_SEARCH, search->num_steps, search->stage,
                                       &search->state, NULL};
+    trainer_start_timeline(trainer, state->step + 1);
     iterate(search);
+    trainer_stop_timeline(trainer, "search", state->step, problem);
     const bool is_last = state->step == search->num_steps;
     if (trainer_check_loss(state->loss_train, "search", "training", state->step, problem) &&
         search->has_validation_loss)

@@ -72,6 +72,27 @@ bool trainer_check_loss(double loss, const char *phase, const char *what, size_t
                        phase, step, what, loss);
 }
 
+static bool wants_timeline(const struct trainer *trainer, size_t step) {
+    return trainer->timers != NULL && step == trainer->timeline_step;
+}
+
+void trainer_start_timeline(const struct trainer *trainer, size_t step) {
+    if (wants_timeline(trainer, step))
+        timer_record(trainer->timers, trainer->comm.handle);
+}
+
+void trainer_stop_timeline(const struct trainer *trainer, const char *phase, size_t step,
+                           struct problem *problem) {
+    if (!wants_timeline(trainer, step))
+        return;
+    size_t count;
+    struct timer_interval *intervals =
+        timer_end_record(trainer->timers, trainer->comm.handle, &count);
+    if (trainer->trace != NULL)
+        trace_add_timeline(trainer->trace, phase, step, intervals, count, problem);
+    memory_free(intervals);
+}
+
 void trainer_flush_trace(const struct trainer *trainer, bool is_now, struct problem *problem) {
     if (trainer->trace == NULL)
         return;

@@ -1,13 +1,15 @@
 """The figures' content: colours at known cells, places of lines and marks."""
+import h5py
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MODULES
+from conftest import MODULES, search_columns, write_trace
 
 from analysis import figures, names
 from analysis.agreement import agreement
 from analysis.selection import Certainty
+from analysis.trace import Trace
 
 
 def pixels(figure):
@@ -196,6 +198,40 @@ def test_time_by_phase():
     around = [at(figure, axes, 0.5, 1, dx=dx, dy=4) for dx in range(12)]  # hatched
     assert any(np.abs(found - colour(figures.RED)).max() < 0.03 for found in around)
     assert any("66.7 %" in text for text in texts(figure))
+
+
+def timeline(tmp_path):
+    """Two ranks, one microbatch down and up; rank 0 waits from 1 to 3, rank 1 from 0 to 1 and from 3 to 4."""
+    names = ["search/train_gradient/waiting", "search/train_gradient/forward", "search/train_gradient/backward"]
+    columns = {"rank": [0, 0, 0, 1, 1, 1, 1], "name": [1, 0, 2, 0, 1, 2, 0], "start": [0, 1, 3, 0, 1, 2, 3.0],
+               "stop": [1, 3, 4, 1, 2, 3, 4.0]}
+    with h5py.File(write_trace(tmp_path / "trace.h5", search=search_columns(5)), "a") as file:
+        group = file.create_group("timeline/search")
+        group.attrs["step"] = 3.0
+        group["names"] = np.array(names, dtype=h5py.string_dtype())
+        for name, values in columns.items():
+            group[name] = np.array(values)
+    with Trace(tmp_path) as trace:
+        return trace.timelines()["search"]
+
+
+def test_pipeline_timeline(tmp_path):
+    found = timeline(tmp_path)
+    assert (found.step, found.end) == (3, 4)
+    assert [found.seconds(rank, kind) for rank in (0, 1) for kind in ("forward", "backward", "waiting")] == [1, 1, 2, 1, 1, 2]
+    figure = figures.pipeline_timeline(found)
+    axes = figure.axes[0]
+    assert_colour(at(figure, axes, 0.5, 0), colour(figures.BLUE))
+    assert_colour(at(figure, axes, 3.5, 0), colour(figures.GREEN))
+    assert_colour(at(figure, axes, 1.5, 1), colour(figures.BLUE))
+    assert_colour(at(figure, axes, 2.5, 1), colour(figures.GREEN))
+    for x, rank in ((2, 0), (0.5, 1), (3.5, 1)):  # hatched
+        around = [at(figure, axes, x, rank, dx=dx) for dx in range(12)]
+        assert any(np.abs(value - colour(figures.RED)).max() < 0.03 for value in around), (x, rank)
+    kinds = {name: figures.interval_kind(f"search/hypergradient/{name}")[0] for name in
+             ("tangent/forward", "tangent/backward", "validation_gradient/forward", "validation_gradient/waiting")}
+    assert list(kinds.values()) == ["tangent forward", "tangent backward", "validation forward", "waiting"]
+    assert figures.interval_kind("search/optimizer")[0] == "other"
 
 
 def test_seeds_and_null_model():

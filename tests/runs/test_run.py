@@ -11,6 +11,7 @@ SEARCH = ("step", "time", "selection", "logits", "hypergradient", "loss_train",
           "loss_validation", "ranks")
 RETRAIN = ("step", "time", "loss_train", "learning_rate", "gradient_norm")
 EVALUATION = ("step", "time", "loss", "score")
+TIMELINE = ("rank", "name", "start", "stop", "names")
 RETRAINING = ("/modules", "/retrain", "/evaluation")
 MODULES = [f"bert.encoder.layer.{block}.attention.self.{name}"
            for block in range(3) for name in ("query", "value")]
@@ -172,7 +173,8 @@ def test_trace(task):
     expected["/search/ranks"] = (steps, modules)
     expected.update({f"/retrain/{name}": (steps,) for name in RETRAIN})
     trace = results.trace
-    assert set(trace) == {*expected, "/modules", *(f"/evaluation/{name}" for name in EVALUATION)}
+    timelines = {f"/timeline/{phase}/{name}" for phase in ("search", "retrain") for name in TIMELINE}
+    assert set(trace) == {*expected, "/modules", *timelines, *(f"/evaluation/{name}" for name in EVALUATION)}
     for path, shape in expected.items():
         assert trace[path].shape == shape, (path, trace[path].shape)
         assert {"units", "description"} <= set(trace[path].attributes), path
@@ -191,6 +193,26 @@ def test_trace(task):
     assert trace["/evaluation/score"].numbers[-1] == results.result["score"], "to the last bit"
     assert results.attributes["input"].strip() == (job.output / "input.json").read_text().strip()
     assert json.loads(results.attributes["provenance"])["mpi_ranks"] == 1
+
+
+def test_timeline():
+    """Every rank's passes of one iteration, in order; a resumed run keeps what was recorded."""
+    keys = {"output.timeline_step": 2, "search.steps": 4, "parallel.microbatch_tokens": 16}
+    trace = Job(keys=keys).results(2).trace
+    for phase, passes in (("search", {"train_gradient", "validation_gradient", "tangent"}), ("retrain", {"gradient"})):
+        rank, name, start, stop = (trace[f"/timeline/{phase}/{column}"].numbers for column in TIMELINE[:4])
+        names = [text.strip('"') for text in trace[f"/timeline/{phase}/names"].texts]
+        assert len(rank) == len(name) == len(start) == len(stop) and set(name) == set(range(len(names)))
+        assert passes <= {part for path in names for part in path.split("/")}, names
+        for mine in (0, 1):
+            own = [i for i in range(len(rank)) if rank[i] == mine]
+            forward = [i for i in own if names[name[i]].endswith("/forward")]
+            backward = [i for i in own if names[name[i]].endswith("/backward")]
+            assert len(forward) == len(backward) > len(passes), "several microbatches in each pass"
+            edges = [time for i in own for time in (start[i], stop[i])]
+            assert edges == sorted(edges) and edges[0] >= 0
+    without = Job(keys={**keys, "output.timeline_step": 0}).results(2).trace
+    assert not any(path.startswith("/timeline") for path in without)
 
 
 def test_sparse_trace():
@@ -262,11 +284,11 @@ def test_progress():
 
 
 def test_terminal():
-    results = Job(keys=LIVELY).results(2)
+    results = Job(keys={**LIVELY, "output.report_seconds": 1000}).results(2)
     out, err = results.outcome.out, results.outcome.err
     assert "\r" not in out and "\x1b" not in out
     assert err == "", err
-    assert out.count("search  step") == 1, "one line in 5 seconds, and the last"
+    assert out.count("search  step") == 1, "of lines within report_seconds only the last"
     table = out[out.index("\nranks\n"):].splitlines()[2:]
     assert table[0].split() == ["layer", "query", "value"]
     numbers = [int(word) for line in table[1:4] for word in line.split()[1:] if word.isdigit()]

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "reference.h"
 
+#include <string.h>
 #include <time.h>
 
 static int mpi_rank, num_ranks;
@@ -115,12 +116,52 @@ static void test_memory(void **state) {
     timer_tree_destroy(&tree);
 }
 
+/* Leaves only, of all ranks in rank order, from the moment that recording began. */
+static void test_record(void **state) {
+    (void)state;
+    struct timer_tree *tree = example(1);
+    timer_record(tree, MPI_COMM_WORLD);
+    for (int i = 0; i <= mpi_rank; ++i) { /* rank r: r + 1 times */
+        timer_start(tree, "search");
+        timer_start(tree, "gradient");
+        timer_start(tree, "waiting");
+        wait_milliseconds(2);
+        timer_stop(tree);
+        timer_stop(tree);
+        timer_start(tree, "a name that is too long for the path of an interval, to be cut");
+        timer_stop(tree);
+        timer_stop(tree);
+    }
+    size_t count = 99;
+    struct timer_interval *all = timer_end_record(tree, MPI_COMM_WORLD, &count);
+    timer_start(tree, "search"); /* no longer recorded */
+    timer_stop(tree);
+    if (mpi_rank == 0) {
+        assert_int_equal(count, (size_t)(num_ranks * (num_ranks + 1)));
+        size_t i = 0;
+        for (int rank = 0; rank < num_ranks; ++rank)
+            for (int turn = 0; turn <= rank; ++turn, i += 2) {
+                assert_int_equal(all[i].mpi_rank, rank);
+                assert_string_equal(all[i].path, "search/gradient/waiting");
+                assert_true(all[i].start >= 0 && all[i].stop - all[i].start >= 0.002);
+                assert_true(all[i + 1].start >= all[i].stop && all[i + 1].stop < 30);
+                assert_int_equal(strlen(all[i + 1].path), sizeof all->path - 1);
+                assert_memory_equal(all[i + 1].path, "search/a name that", 18);
+                assert_true(turn == 0 || all[i].start >= all[i - 1].stop);
+            }
+    } else {
+        assert_null(all);
+        assert_int_equal(count, 0);
+    }
+    memory_free(all);
+    timer_tree_destroy(&tree);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_reduction),
-        cmocka_unit_test(test_no_tree),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_tree),    cmocka_unit_test(test_reduction),
+        cmocka_unit_test(test_no_tree), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_record),
     };
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &mpi_rank);
