@@ -78,7 +78,7 @@ static bool wants_timeline(const struct trainer *trainer, size_t step) {
 
 void trainer_start_timeline(const struct trainer *trainer, size_t step) {
     if (wants_timeline(trainer, step))
-        timer_record(trainer->timers, trainer->comm.handle);
+        timer_record(trainer->timers, trainer->comms.world.handle);
 }
 
 void trainer_stop_timeline(const struct trainer *trainer, const char *phase, size_t step,
@@ -87,7 +87,7 @@ void trainer_stop_timeline(const struct trainer *trainer, const char *phase, siz
         return;
     size_t count;
     struct timer_interval *intervals =
-        timer_end_record(trainer->timers, trainer->comm.handle, &count);
+        timer_end_record(trainer->timers, trainer->comms.world.handle, &count);
     if (trainer->trace != NULL)
         trace_add_timeline(trainer->trace, phase, step, intervals, count, problem);
     memory_free(intervals);
