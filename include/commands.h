@@ -8,6 +8,7 @@
 #include <mpi.h>
 
 void cmd_run(MPI_Comm world, int argc, char **argv, struct problem *problem);
+void cmd_plan(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_evaluate(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_predict(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_export(MPI_Comm world, int argc, char **argv, struct problem *problem);

@@ -17,6 +17,7 @@
 /* What a job is opened for, and so what it reads. */
 enum job_purpose {
     JOB_TRAIN,    /* everything; makes the output directory ready */
+    JOB_PLAN,     /* the same for a plan: touches no output; weights may be missing */
     JOB_EVALUATE, /* a finished run's dev and test splits, with the labels that the run had */
     JOB_APPLY     /* a finished run's model only */
 };
@@ -54,6 +55,16 @@ struct job {
  * problem, the same on every rank. Collective. Call job_close in any case. */
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, bool is_resuming, struct problem *problem);
+/* For a plan, on a world of one process: reads what job_open reads, and has no layout yet. Call
+ * job_close in any case. */
+bool job_open_plan(struct job *job, MPI_Comm world, const char *input_path,
+                   const char *const *overrides, size_t num_overrides, struct problem *problem);
+/* From here on as if the job ran in this layout, with so many ranks on a node, and then as if this
+ * process had that stage of replica 0: it may create what the stage needs, but not talk to others.
+ * May be called again. EXIT_USAGE where parallel.layout has another number of stages. */
+bool job_pretend_layout(struct job *job, const struct layout *layout, size_t ranks_on_node,
+                        struct problem *problem);
+void job_pretend_stage(struct job *job, size_t stage);
 /* The job's data and pretrained weights by their checksums, "train 89abcdef, ..."; free with
  * memory_free. */
 char *job_describe_data(const struct job *job);
@@ -81,6 +92,16 @@ const char *job_dev_name(const struct job *job);
  */
 struct trainer job_trainer(const struct job *job);
 
+/* A part of the model. */
+struct stage_part {
+    size_t first_block, num_blocks;
+    bool has_embedding, has_task_head;
+};
+/* This rank's part. */
+struct stage_part job_stage_part(const struct job *job);
+/* A stage without its frozen weights. Not collective. */
+struct stage *job_new_stage(const struct job *job, const struct stage_part *part,
+                            const struct stage_request *request);
 /* This rank's stage with its frozen weights. NULL and a problem, the same on every rank.
  * Collective. */
 struct stage *job_create_stage(const struct job *job, const struct stage_request *request,

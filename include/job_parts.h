@@ -5,6 +5,8 @@
 
 #include "job.h"
 
+/* Is it opened to train, or for a plan of that? */
+bool job_trains(const struct job *job);
 /* The model's shape, the labels and the data. The same problem on every rank. Collective. */
 bool job_share_data(struct job *job, struct problem *problem);
 /* stage_offsets: the user's layout, or one that balances the stages' costs. */

@@ -47,13 +47,12 @@ static int allowed_cores(void) {
 /* Threads: what was asked for, but not more than the cores this rank may use (mpirun binds each
  * rank of a small job to one core; more threads there are several times slower than one). Without a
  * wish, this rank's share of the node. */
-static void choose_threads(struct job *job) {
+static void choose_threads(struct job *job, int on_node) {
     const int cores = allowed_cores(), online = (int)sysconf(_SC_NPROCESSORS_ONLN);
     const char *variable = getenv("OMP_NUM_THREADS");
     int wanted = (int)job->config.parallel.threads;
     if (wanted == 0 && variable != NULL)
         wanted = atoi(variable);
-    const int on_node = comm_ranks_on_node(&job->comms.world);
     const int sharing = (on_node * cores + online - 1) / online; /* ranks that share these cores */
     const int share = sharing > 0 && cores / sharing > 0 ? cores / sharing : 1;
     job->is_thread_count_cut = wanted > cores;
@@ -119,18 +118,8 @@ static bool place_ranks(struct job *job, struct problem *problem) {
     return true;
 }
 
-/* Behind read_input. */
-static bool open_all(struct job *job, struct problem *problem) {
-    choose_threads(job);
-    if (job->purpose == JOB_TRAIN)
-        prepare_output(job, problem);
-    if (!comm_agree(&job->comms.world, problem))
-        return false;
-    if (job->is_finished)
-        return true;
-    if (!place_ranks(job, problem) || !job_share_data(job, problem))
-        return false;
-    job_place_stages(job, problem);
+/* Behind the data. */
+static bool open_model(struct job *job, struct problem *problem) {
     if (problem->exit_code == 0)
         job_open_weights(job, problem);
     if (!comm_agree(&job->comms.world, problem))
@@ -141,10 +130,52 @@ static bool open_all(struct job *job, struct problem *problem) {
     return true;
 }
 
+/* Behind read_input. */
+static bool open_all(struct job *job, struct problem *problem) {
+    choose_threads(job, comm_ranks_on_node(&job->comms.world));
+    if (job->purpose == JOB_TRAIN)
+        prepare_output(job, problem);
+    if (!comm_agree(&job->comms.world, problem))
+        return false;
+    if (job->is_finished)
+        return true;
+    if (!place_ranks(job, problem) || !job_share_data(job, problem))
+        return false;
+    job_place_stages(job, problem);
+    return open_model(job, problem);
+}
+
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, bool is_resuming, struct problem *problem) {
     *job = (struct job){.purpose = JOB_TRAIN, .comms = comms_of(world), .is_resuming = is_resuming};
     return read_input(job, input_path, overrides, num_overrides, problem) && open_all(job, problem);
+}
+
+bool job_open_plan(struct job *job, MPI_Comm world, const char *input_path,
+                   const char *const *overrides, size_t num_overrides, struct problem *problem) {
+    *job = (struct job){.purpose = JOB_PLAN, .comms = comms_of(world)};
+    return read_input(job, input_path, overrides, num_overrides, problem) &&
+           job_share_data(job, problem) && open_model(job, problem);
+}
+
+bool job_pretend_layout(struct job *job, const struct layout *layout, size_t ranks_on_node,
+                        struct problem *problem) {
+    job->layout = *layout;
+    choose_threads(job, (int)ranks_on_node);
+    memory_free(job->stage_offsets);
+    job->stage_offsets = NULL;
+    return job_place_stages(job, problem);
+}
+
+void job_pretend_stage(struct job *job, size_t stage) {
+    const struct layout *layout = &job->layout;
+    struct comms *comms = &job->comms;
+    job->place = (struct place){.stage = stage};
+    comms->stages = comms->replicas = comms->grid = comms->world;
+    comms->stages.mpi_rank = (int)stage;
+    comms->stages.size = comm_count(layout->stages);
+    comms->replicas.size = comm_count(layout->replicas);
+    comms->grid.size = comm_count(layout->grid_rows * layout->grid_columns);
 }
 
 bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,

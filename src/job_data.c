@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+bool job_trains(const struct job *job) {
+    return job->purpose == JOB_TRAIN || job->purpose == JOB_PLAN;
+}
+
 /* The files of a task by their usual names: the first that exists; the first name if none does. */
 static char *usual_file(const struct task_options *task, const char *const *names) {
     for (size_t i = 0; names[i] != NULL; ++i) {
@@ -115,9 +119,9 @@ static bool read_data(struct job *job, struct problem *problem) {
     const struct task_options *task = &job->config.task;
     struct tokenizer *tokenizer = open_tokenizer(job, problem);
     bool is_good = tokenizer != NULL;
-    if (job->glue != NULL && job->purpose == JOB_TRAIN)
+    if (job->glue != NULL && job_trains(job))
         label_set_add_glue(&job->labels, job->glue);
-    if (job->purpose == JOB_TRAIN) {
+    if (job_trains(job)) {
         is_good = is_good &&
                   read_split(job, tokenizer, task_file(task, task->train_file, train_names),
                              task->limit_train, true, &job->labels, &job->train, NULL, problem);
@@ -157,7 +161,7 @@ static void share_splits(struct job *job) {
     comm_broadcast(&job->comms.world, 0, &job->has_test, sizeof job->has_test);
     comm_broadcast(&job->comms.world, 0, &job->has_other_dev, sizeof job->has_other_dev);
     comm_broadcast(&job->comms.world, 0, &job->num_own_validation, sizeof job->num_own_validation);
-    if (job->purpose == JOB_TRAIN)
+    if (job_trains(job))
         dataset_broadcast(&job->comms.world, &job->train);
     dataset_broadcast(&job->comms.world, &job->dev);
     if (job->has_other_dev)

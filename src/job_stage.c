@@ -58,8 +58,10 @@ void job_name_modules(struct job *job) {
 
 /* Of a model whose weights are all trained, the pretrained ones are only where training starts. */
 void job_open_weights(struct job *job, struct problem *problem) {
-    const bool is_full = job->config.adapter.method == METHOD_FULL;
-    if (is_full && (job->purpose != JOB_TRAIN || job->config.model.init == INIT_RANDOM))
+    const bool is_full = job->config.adapter.method == METHOD_FULL, trains = job_trains(job);
+    if (is_full && (!trains || job->config.model.init == INIT_RANDOM))
+        return;
+    if (job->purpose == JOB_PLAN && !weights_model_exists(job->config.model.path))
         return;
     job->weights = weights_open_model(job->config.model.path, problem);
 }
@@ -86,9 +88,18 @@ static enum head_kind head_kind_of(enum task_kind kind) {
                                              : HEAD_SEQUENCE_CLASSIFICATION;
 }
 
-struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
-                               struct problem *problem) {
-    const size_t s = job->place.stage, last = job->layout.stages - 1;
+struct stage_part job_stage_part(const struct job *job) {
+    const size_t s = job->place.stage;
+    return (struct stage_part){
+        .first_block = job->stage_offsets[s],
+        .num_blocks = job->stage_offsets[s + 1] - job->stage_offsets[s],
+        .has_embedding = s == 0,
+        .has_task_head = s + 1 == job->layout.stages,
+    };
+}
+
+struct stage *job_new_stage(const struct job *job, const struct stage_part *part,
+                            const struct stage_request *request) {
     float *scales = memory_allocate(job->num_modules, sizeof *scales, "scales");
     for (size_t m = 0; m < job->num_modules; ++m) {
         const size_t divisor =
@@ -114,10 +125,10 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
         .is_regression = job->glue != NULL && glue_is_regression(job->glue),
         .num_labels = job->labels.count,
         .label_smoothing = (float)job->config.task.label_smoothing,
-        .first_block = job->stage_offsets[s],
-        .num_blocks = job->stage_offsets[s + 1] - job->stage_offsets[s],
-        .has_embedding = s == 0,
-        .has_task_head = s == last,
+        .first_block = part->first_block,
+        .num_blocks = part->num_blocks,
+        .has_embedding = part->has_embedding,
+        .has_task_head = part->has_task_head,
         .trains_all = job->config.adapter.method == METHOD_FULL,
         .seed = job->config.run.seed,
     };
@@ -127,6 +138,13 @@ struct stage *job_create_stage(const struct job *job, const struct stage_request
     stage->options.adapters.ranks = NULL; /* the borrowed arrays end here */
     stage->options.adapters.scales = NULL;
     memory_free(scales);
+    return stage;
+}
+
+struct stage *job_create_stage(const struct job *job, const struct stage_request *request,
+                               struct problem *problem) {
+    const struct stage_part part = job_stage_part(job);
+    struct stage *stage = job_new_stage(job, &part, request);
     load_weights(job, stage, problem);
     if (!comm_agree(&job->comms.world, problem))
         stage_destroy(&stage);

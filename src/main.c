@@ -16,6 +16,8 @@ static const struct subcommand {
 } SUBCOMMANDS[] = {
     {"run", "INPUT.json [--set key=value]... [--resume]",
      "search the ranks, retrain at them, evaluate", cmd_run},
+    {"plan", "INPUT.json [--ranks N[,N]...] [options]",
+     "what that would take: memory, seconds, output", cmd_plan},
     {"evaluate", "RUN_DIR [--split dev|test]", "metrics of a finished run's model", cmd_evaluate},
     {"predict", "RUN_DIR --in FILE --out FILE", "that model's predictions for a file", cmd_predict},
     {"export", "RUN_DIR --format peft|merged --out DIR",

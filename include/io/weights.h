@@ -29,6 +29,8 @@ struct weights;
 struct weights *weights_open(const char *path, struct problem *problem);
 /* model.safetensors of a model directory, or the files of its model.safetensors.index.json. */
 struct weights *weights_open_model(const char *directory, struct problem *problem);
+/* Is there any of these files? */
+bool weights_model_exists(const char *directory);
 void weights_close(struct weights **weights);
 
 /* The tensor of that name or NULL. */
@@ -47,10 +49,16 @@ uint32_t weights_checksum(const struct weights *weights);
 const float *weights_floats(struct weights *weights, const struct tensor *tensor,
                             struct problem *problem);
 
+/* Whether these are the map itself. */
+bool tensor_is_mapped(const struct tensor *tensor);
+
 /* A frozen tensor of a pretrained checkpoint by its full name, whatever the checkpoint's habits:
  * with or without the model prefix ("bert."), LayerNorm.gamma/beta for weight/bias. Its shape must
  * be [rows, columns] ([rows] where columns is 1). */
 const float *weights_pretrained(struct weights *weights, const char *full_name, size_t rows,
                                 size_t columns, struct problem *problem);
+/* The same by the header alone. */
+const struct tensor *weights_check(const struct weights *weights, const char *full_name,
+                                   size_t rows, size_t columns, struct problem *problem);
 
 #endif

@@ -94,10 +94,18 @@ struct method {
     /* Trains and evaluates adapters, at output->ranks if these were chosen. */
     bool (*train)(const struct method_input *input, struct method_output *output,
                   struct problem *problem);
+    /* The adapters that train starts with. ranks [num_modules]: those chosen; may be changed, and
+     * are borrowed. */
+    struct stage_request (*training_request)(const struct method_input *input, size_t *ranks);
 };
 const struct method *method_of(enum adapter_method method);
 /* Whether there are low-rank adapters; all ranks are 0 otherwise. */
 bool method_has_ranks(enum adapter_method method);
+
+/* For a plan: takes the memory of `train` on this rank, calls `look` and frees it. Not collective.
+ */
+void method_rehearse_training(const struct method_input *input, const struct stage *stage,
+                              rehearsal_look look, void *context);
 
 /* round(mean_rank * modules), or rank * modules where no mean is given. */
 size_t method_total_rank(const struct method_input *input);
@@ -113,6 +121,8 @@ bool method_lora_ranks(const struct method_input *input, struct method_output *o
 /* autolora: ranks by the search. */
 bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
                            struct problem *problem);
+/* The adapters of its search: k components in every module, which `ranks` receives. */
+struct stage_request method_autolora_request(const struct method_input *input, size_t *ranks);
 /* random: the control. Each vector of ranks from 0 to rank_max with the given total is as likely as
  * any other. */
 bool method_random_ranks(const struct method_input *input, struct method_output *output,
@@ -124,6 +134,7 @@ void random_ranks(uint64_t seed, size_t num_modules, size_t total, size_t rank_m
  * what is left is used as it is, as plain LoRA. */
 bool method_adalora_train(const struct method_input *input, struct method_output *output,
                           struct problem *problem);
+struct stage_request method_adalora_request(const struct method_input *input, size_t *ranks);
 /* Components of every module at its start. */
 size_t method_adalora_rank(const struct method_input *input);
 

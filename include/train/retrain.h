@@ -64,4 +64,9 @@ bool retrain_run(const struct trainer *trainer, const struct retrain_options *op
                  const struct retrain_extension *extension, const struct stage *stage,
                  float *factors, struct retrain_result *result, struct problem *problem);
 
+/* For a plan: takes the memory that retrain_run takes on this rank, calls `look` and frees it. Not
+ * collective. */
+void retrain_rehearse(const struct trainer *trainer, const struct retrain_options *options,
+                      const struct stage *stage, rehearsal_look look, void *context);
+
 #endif

@@ -3,13 +3,12 @@
 #define AUTOLORA_TRAIN_SEARCH_H
 
 #include "base/report.h"
+#include "train/trainer.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
 struct budget;
-struct trainer;
-struct stage;
 
 enum hypergradient_kind {
     HYPERGRADIENT_EXACT,             /* second-order term by forward-over-reverse */
@@ -58,6 +57,18 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
                 const struct budget *budget, const struct stage *stage,
                 struct search_result *result, struct problem *problem);
 void search_result_free(struct search_result *result);
+
+/* For a plan: takes the memory that search_run takes on this rank, calls `look` and frees it. False
+ * and a problem where search_run would have it at its start. Not collective. */
+bool search_rehearse(const struct trainer *trainer, const struct search_options *options,
+                     const struct stage *stage, rehearsal_look look, void *context,
+                     struct problem *problem);
+/* What an iteration is made of, on average. */
+struct search_passes {
+    double train_gradients, validation_gradients, tangents; /* passes of the pipeline */
+    double updates;                                         /* of the factors */
+};
+struct search_passes search_passes(const struct search_options *options);
 
 /* Says aloud when the search has done nothing: the text of a warning, or NULL. Free with
  * memory_free. */

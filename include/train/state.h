@@ -28,9 +28,8 @@ struct training_state {
     size_t best_step;
 };
 
-/* Fresh factors (draw: see parameter_table_initialize); all logits at `initial`. */
-struct training_state training_state_create(const struct stage *stage, uint64_t seed, uint64_t draw,
-                                            double initial);
+/* All zero. */
+struct training_state training_state_create(const struct stage *stage);
 void training_state_free(struct training_state *state);
 
 /* Writes the states of all stages as tensors by their names, and the numbers into `numbers`; the

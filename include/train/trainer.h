@@ -17,6 +17,10 @@
  * same ones. */
 enum phase { PHASE_SEARCH = 1, PHASE_RETRAIN = 2 };
 
+/* What a plan looks at where a phase has taken its memory. */
+typedef void (*rehearsal_look)(void *context, enum phase phase, const struct stage *stage,
+                               size_t num_steps);
+
 struct text_evaluation;
 struct checkpoints;
 

@@ -1,5 +1,5 @@
-/* Counted memory: a header of 64 bytes before each block holds its size. The counters are the one
- * process-wide state, as the heap itself is. */
+/* Counted memory: a header of 64 bytes before each block holds its size and label. The counters and
+ * the observer of a rehearsal are the one process-wide state, as the heap itself is. */
 #include "base/memory.h"
 
 #include "base/report.h"
@@ -10,11 +10,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
-enum { HEADER_BYTES = 64 };
+enum { HEADER_BYTES = 64, UNTOUCHED_BYTES = 1 << 16 };
+
+struct header {
+    size_t bytes, mapped_bytes; /* mapped_bytes 0: from the heap */
+    const char *what;
+};
+_Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header has room");
 
 static atomic_size_t bytes_now, blocks_now, bytes_peak;
+static memory_observer observer;
+static void *observer_context;
 
 static void count_block(size_t bytes) {
     size_t now = atomic_fetch_add(&bytes_now, bytes) + bytes;
@@ -24,8 +33,29 @@ static void count_block(size_t bytes) {
         ;
 }
 
-static size_t block_bytes(const void *pointer) {
-    return *(const size_t *)((const char *)pointer - HEADER_BYTES);
+static struct header *header_of(const void *pointer) {
+    return (struct header *)(void *)((char *)(size_t)pointer - HEADER_BYTES);
+}
+
+/* Zeroed; NULL where there is not so much. */
+static struct header *take(size_t rounded) {
+    if (observer != NULL && rounded >= UNTOUCHED_BYTES) {
+        struct header *header = mmap(NULL, rounded, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (header == MAP_FAILED)
+            return NULL;
+        header->mapped_bytes = rounded;
+        return header;
+    }
+    struct header *header = aligned_alloc(64, rounded);
+    if (header != NULL)
+        memset(header, 0, rounded);
+    return header;
+}
+
+void memory_rehearse(memory_observer seen, void *context) {
+    observer = seen;
+    observer_context = context;
 }
 
 void *memory_allocate(size_t count, size_t size, const char *what) {
@@ -34,21 +64,23 @@ void *memory_allocate(size_t count, size_t size, const char *what) {
                      count, size, what);
     const size_t bytes = count * size;
     const size_t rounded = (bytes + HEADER_BYTES + 63) / 64 * 64;
-    char *block = aligned_alloc(64, rounded);
-    if (block == NULL)
+    struct header *header = take(rounded);
+    if (header == NULL)
         report_abort(EXIT_MEMORY, __FILE__, __LINE__,
                      "out of memory: %zu bytes for %s (%zu bytes are in use)", bytes, what,
                      memory_bytes_now());
-    memset(block, 0, rounded);
-    *(size_t *)block = bytes;
+    header->bytes = bytes;
+    header->what = what;
     count_block(bytes);
-    return block + HEADER_BYTES;
+    if (observer != NULL)
+        observer(observer_context, what, bytes, false);
+    return (char *)header + HEADER_BYTES;
 }
 
 void *memory_resize(void *pointer, size_t count, size_t size, const char *what) {
     void *fresh = memory_allocate(count, size, what);
     if (pointer != NULL) {
-        const size_t old = block_bytes(pointer);
+        const size_t old = header_of(pointer)->bytes;
         memcpy(fresh, pointer, old < count * size ? old : count * size);
         memory_free(pointer);
     }
@@ -79,9 +111,15 @@ char *memory_format(const char *format, ...) {
 void memory_free(void *pointer) {
     if (pointer == NULL)
         return;
-    atomic_fetch_sub(&bytes_now, block_bytes(pointer));
+    struct header *header = header_of(pointer);
+    atomic_fetch_sub(&bytes_now, header->bytes);
     atomic_fetch_sub(&blocks_now, 1);
-    free((char *)pointer - HEADER_BYTES);
+    if (observer != NULL)
+        observer(observer_context, header->what, header->bytes, true);
+    if (header->mapped_bytes > 0)
+        munmap(header, header->mapped_bytes);
+    else
+        free(header);
 }
 
 size_t memory_bytes_now(void) {

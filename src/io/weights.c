@@ -256,9 +256,18 @@ static struct weights *open_sharded(const char *directory, const char *index_pat
     return weights;
 }
 
+static const char FILE_NAME[] = "model.safetensors", INDEX_NAME[] = "model.safetensors.index.json";
+
+bool weights_model_exists(const char *directory) {
+    char *path = file_join(directory, FILE_NAME), *index_path = file_join(directory, INDEX_NAME);
+    const bool exists = file_exists(path) || file_exists(index_path);
+    memory_free(path);
+    memory_free(index_path);
+    return exists;
+}
+
 struct weights *weights_open_model(const char *directory, struct problem *problem) {
-    char *path = file_join(directory, "model.safetensors");
-    char *index_path = file_join(directory, "model.safetensors.index.json");
+    char *path = file_join(directory, FILE_NAME), *index_path = file_join(directory, INDEX_NAME);
     struct weights *weights = !file_exists(path) && file_exists(index_path)
                                   ? open_sharded(directory, index_path, problem)
                                   : weights_open(path, problem);
@@ -271,10 +280,10 @@ void weights_close(struct weights **weights) {
     struct weights *w = *weights;
     if (w == NULL)
         return;
-    for (size_t i = 0; i < w->count; ++i)
-        memory_free(w->tensors[i].name);
     for (size_t i = 0; i < w->num_copies; ++i)
         memory_free(w->copies[i].values);
+    for (size_t i = 0; i < w->count; ++i)
+        memory_free(w->tensors[i].name);
     memory_free(w->tensors);
     memory_free(w->copies);
     memory_free(w->path);
@@ -337,6 +346,10 @@ static float *converted_copy(struct weights *weights, const struct tensor *tenso
     return copy;
 }
 
+bool tensor_is_mapped(const struct tensor *tensor) {
+    return tensor->type == TENSOR_F32 && (size_t)tensor->data % sizeof(float) == 0;
+}
+
 const float *weights_floats(struct weights *weights, const struct tensor *tensor,
                             struct problem *problem) {
     if (tensor->type != TENSOR_F32 && tensor->type != TENSOR_F16 && tensor->type != TENSOR_BF16) {
@@ -344,7 +357,7 @@ const float *weights_floats(struct weights *weights, const struct tensor *tensor
                     weights->path, tensor->name);
         return NULL;
     }
-    if (tensor->type == TENSOR_F32 && (size_t)tensor->data % sizeof(float) == 0)
+    if (tensor_is_mapped(tensor))
         return (const float *)(const void *)tensor->data;
     return converted_copy(weights, tensor);
 }
@@ -410,8 +423,8 @@ static char *shape_text(const size_t *shape, size_t num_dimensions) {
     return closed;
 }
 
-const float *weights_pretrained(struct weights *weights, const char *full_name, size_t rows,
-                                size_t columns, struct problem *problem) {
+const struct tensor *weights_check(const struct weights *weights, const char *full_name,
+                                   size_t rows, size_t columns, struct problem *problem) {
     const struct tensor *tensor = find_tolerantly(weights, full_name);
     if (tensor == NULL) {
         problem_set(problem, EXIT_DATA,
@@ -431,5 +444,11 @@ const float *weights_pretrained(struct weights *weights, const char *full_name, 
         memory_free(expected);
         return NULL;
     }
-    return weights_floats(weights, tensor, problem);
+    return tensor;
+}
+
+const float *weights_pretrained(struct weights *weights, const char *full_name, size_t rows,
+                                size_t columns, struct problem *problem) {
+    const struct tensor *tensor = weights_check(weights, full_name, rows, columns, problem);
+    return tensor == NULL ? NULL : weights_floats(weights, tensor, problem);
 }

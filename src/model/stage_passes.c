@@ -205,7 +205,8 @@ struct slot *slot_create(const struct stage *stage, const struct capacity *capac
         slot->tangents = memory_allocate(blocks, sizeof *slot->tangents, "a slot");
     }
     const size_t floats = lay_out_slot(stage, capacity, NULL, slot);
-    slot->memory = memory_allocate(floats, sizeof *slot->memory, "activations");
+    slot->memory = memory_allocate(floats, sizeof *slot->memory,
+                                   has_tangents ? "kept activations" : "activations");
     lay_out_slot(stage, capacity, slot->memory, slot);
     return slot;
 }

@@ -8,14 +8,18 @@
 #include <string.h>
 
 /* Fresh adapters at the chosen ranks, or whatever else the stages train. */
-static bool train_adapters(const struct method_input *input, struct method_output *output,
-                           struct problem *problem) {
+static struct stage_request training_request(const struct method_input *input, size_t *ranks) {
     const bool is_fixed = input->retrain->scaling == SCALING_ALPHA_OVER_K;
-    const struct stage_request request = {
-        .ranks = output->ranks,
+    return (struct stage_request){
+        .ranks = ranks,
         .scales = input->scales,
         .fixed_divisor = is_fixed ? input->options->rank : 0,
     };
+}
+
+static bool train_adapters(const struct method_input *input, struct method_output *output,
+                           struct problem *problem) {
+    const struct stage_request request = training_request(input, output->ranks);
     struct stage *stage = input->create_stage(input->context, &request, problem);
     if (stage == NULL)
         return false;
@@ -31,14 +35,21 @@ static bool train_adapters(const struct method_input *input, struct method_outpu
     return is_good;
 }
 
+void method_rehearse_training(const struct method_input *input, const struct stage *stage,
+                              rehearsal_look look, void *context) {
+    float *factors = memory_allocate(stage->factors.size, sizeof *factors, "factors");
+    retrain_rehearse(input->trainer, input->retrain, stage, look, context);
+    memory_free(factors);
+}
+
 static const struct method METHODS[] = {
-    [METHOD_AUTOLORA] = {method_autolora_ranks, train_adapters},
-    [METHOD_LORA] = {method_lora_ranks, train_adapters},
-    [METHOD_RANDOM] = {method_random_ranks, train_adapters},
-    [METHOD_ADALORA] = {NULL, method_adalora_train},
+    [METHOD_AUTOLORA] = {method_autolora_ranks, train_adapters, training_request},
+    [METHOD_LORA] = {method_lora_ranks, train_adapters, training_request},
+    [METHOD_RANDOM] = {method_random_ranks, train_adapters, training_request},
+    [METHOD_ADALORA] = {NULL, method_adalora_train, method_adalora_request},
     /* Without ranks: what the stages train is decided where they are created. */
-    [METHOD_FULL] = {NULL, train_adapters},
-    [METHOD_ADAPTER] = {NULL, train_adapters},
+    [METHOD_FULL] = {NULL, train_adapters, training_request},
+    [METHOD_ADAPTER] = {NULL, train_adapters, training_request},
 };
 
 const struct method *method_of(enum adapter_method method) {

@@ -167,13 +167,18 @@ static bool finish(void *context, const float *factors, const struct stage **sta
     return true;
 }
 
+struct stage_request method_adalora_request(const struct method_input *input, size_t *ranks) {
+    const size_t rank = method_adalora_rank(input);
+    for (size_t m = 0; m < input->num_modules; ++m)
+        ranks[m] = rank;
+    return (struct stage_request){
+        .ranks = ranks, .fixed_divisor = rank, .has_singular_values = true};
+}
+
 static bool adalora_open(struct adalora *adalora, struct problem *problem) {
     const struct method_input *input = adalora->input;
     const size_t rank = method_adalora_rank(input);
-    for (size_t m = 0; m < input->num_modules; ++m)
-        adalora->output->ranks[m] = rank;
-    const struct stage_request request = {
-        .ranks = adalora->output->ranks, .fixed_divisor = rank, .has_singular_values = true};
+    const struct stage_request request = method_adalora_request(input, adalora->output->ranks);
     adalora->stage = input->create_stage(input->context, &request, problem);
     if (adalora->stage == NULL)
         return false;

@@ -18,6 +18,13 @@ static bool search_ranks(const struct method_input *input, const struct budget *
     return true;
 }
 
+struct stage_request method_autolora_request(const struct method_input *input, size_t *ranks) {
+    const size_t k = input->options->rank;
+    for (size_t m = 0; m < input->num_modules; ++m)
+        ranks[m] = k;
+    return (struct stage_request){.ranks = ranks, .fixed_divisor = k, .num_components = k};
+}
+
 bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
                            struct problem *problem) {
     const struct search_options *search = input->search;
@@ -32,10 +39,7 @@ bool method_autolora_ranks(const struct method_input *input, struct method_outpu
     };
     if (!budget_check(&budget, problem))
         return false;
-    for (size_t m = 0; m < modules; ++m)
-        output->ranks[m] = k;
-    const struct stage_request request = {
-        .ranks = output->ranks, .fixed_divisor = k, .num_components = k};
+    const struct stage_request request = method_autolora_request(input, output->ranks);
     struct stage *stage = input->create_stage(input->context, &request, problem);
     if (stage == NULL)
         return false;

@@ -37,7 +37,7 @@ static void retrain_open(struct retrain *retrain) {
     const struct trainer *trainer = retrain->trainer;
     const size_t count = trainer->train->num_examples, size = trainer->optimizer.batch_size;
     retrain->pipeline = trainer_pipeline(trainer, retrain->stage, false);
-    retrain->state = training_state_create(retrain->stage, trainer->seed, PHASE_RETRAIN, 0);
+    retrain->state = training_state_create(retrain->stage);
     retrain->gradient.factors =
         memory_allocate(retrain->stage->factors.size, sizeof(float), "a gradient");
     retrain->subset = memory_allocate(count, sizeof(uint32_t), "the training set");
@@ -257,6 +257,14 @@ static bool evaluate_rest(struct retrain *retrain, struct retrain_result *result
         return checkpoints_follow(trainer, &phase, &stop, problem);
     return evaluate_generated(trainer, retrain->used_stage, &point, &result->dev, &result->test,
                               problem);
+}
+
+void retrain_rehearse(const struct trainer *trainer, const struct retrain_options *options,
+                      const struct stage *stage, rehearsal_look look, void *context) {
+    struct retrain retrain = {.trainer = trainer, .options = options, .stage = stage};
+    retrain_open(&retrain);
+    look(context, PHASE_RETRAIN, stage, retrain.num_steps);
+    retrain_close(&retrain);
 }
 
 bool retrain_run(const struct trainer *trainer, const struct retrain_options *options,

@@ -88,9 +88,8 @@ static void search_open(struct search *search) {
     search->pipeline = trainer_pipeline(trainer, stage, is_exact);
     search->hypergradient = hypergradient_create(
         search->pipeline, (enum hypergradient_kind)options->hypergradient, options->constraint);
-    search->state =
-        training_state_create(stage, trainer->seed, PHASE_SEARCH, options->selection_initial);
-    search->saved = training_state_create(stage, trainer->seed, PHASE_SEARCH, 0);
+    search->state = training_state_create(stage);
+    search->saved = training_state_create(stage);
     search->gradient.factors = memory_allocate(factors, sizeof(float), "a gradient");
     search->gradient.selection = memory_allocate(size, sizeof(float), "a gradient");
     search->selection = memory_allocate(size, sizeof(float), "selection variables");
@@ -101,6 +100,21 @@ static void search_open(struct search *search) {
     search->num_steps = options->steps > 0
                             ? options->steps
                             : (size_t)fmax(1, ceil(options->epochs * (double)per_pass));
+}
+
+static void compute_selection(struct search *search) {
+    selection_forward((enum selection_constraint)search->options->constraint, search->state.logits,
+                      search->stage->num_modules, search->stage->options.adapters.num_components,
+                      search->selection);
+}
+
+static void start_state(struct search *search) {
+    const struct stage *stage = search->stage;
+    parameter_table_initialize(&stage->factors, search->trainer->seed, PHASE_SEARCH,
+                               search->state.factors);
+    for (size_t i = 0; i < stage->selection_size; ++i)
+        search->state.logits[i] = (float)search->options->selection_initial;
+    compute_selection(search);
 }
 
 static void search_close(struct search *search) {
@@ -117,12 +131,6 @@ static void search_close(struct search *search) {
     sampler_free(&search->train_sampler);
     sampler_free(&search->validation_sampler);
     memory_free(search->subset);
-}
-
-static void compute_selection(struct search *search) {
-    selection_forward((enum selection_constraint)search->options->constraint, search->state.logits,
-                      search->stage->num_modules, search->stage->options.adapters.num_components,
-                      search->selection);
 }
 
 static double factor_rate(const struct search *search) {
@@ -409,7 +417,7 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
     open_samplers(&search);
     search_open(&search);
     result_open(&search, result);
-    compute_selection(&search);
+    start_state(&search);
     memcpy(search.first_selection, search.selection, stage->selection_size * sizeof(float));
     const bool is_good = loop(&search, result, problem);
     result->num_steps = search.state.step;
@@ -422,6 +430,36 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
     result->largest_movement = largest_movement(&search);
     search_close(&search);
     return is_good;
+}
+
+bool search_rehearse(const struct trainer *trainer, const struct search_options *options,
+                     const struct stage *stage, rehearsal_look look, void *context,
+                     struct problem *problem) {
+    struct search search = {.trainer = trainer, .options = options, .stage = stage};
+    split_data(&search);
+    const bool is_usable = split_is_usable(&search, problem);
+    if (is_usable) {
+        open_samplers(&search);
+        search_open(&search);
+        look(context, PHASE_SEARCH, stage, search.num_steps);
+    }
+    search_close(&search);
+    return is_usable;
+}
+
+struct search_passes search_passes(const struct search_options *options) {
+    const bool is_reference = options->recipe == RECIPE_REFERENCE;
+    const double moves = options->is_meta ? 1 / (double)options->selection_every : 0;
+    struct search_passes passes = {.train_gradients = 1, .validation_gradients = moves};
+    if (options->hypergradient == HYPERGRADIENT_EXACT) {
+        passes.tangents = moves;
+        passes.train_gradients += is_reference ? moves : 0; /* at the look-ahead, to be kept */
+    } else if (options->hypergradient == HYPERGRADIENT_FINITE_DIFFERENCE) {
+        passes.train_gradients += 2 * moves;
+    }
+    passes.updates = 1 + (is_reference ? moves : 0);
+    passes.train_gradients += is_reference ? moves : 0; /* the step that is repeated */
+    return passes;
 }
 
 char *search_warning(const struct search_options *options, const struct search_result *result) {

@@ -8,9 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-struct training_state training_state_create(const struct stage *stage, uint64_t seed, uint64_t draw,
-                                            double initial) {
-    struct training_state state = {
+struct training_state training_state_create(const struct stage *stage) {
+    return (struct training_state){
         .loss_train = NAN,
         .loss_validation = NAN,
         .factors = memory_allocate(stage->factors.size, sizeof(float), "factors"),
@@ -19,10 +18,6 @@ struct training_state training_state_create(const struct stage *stage, uint64_t 
         .selection_adam = adam_create(stage->selection_size),
         .d_logits = memory_allocate(stage->selection_size, sizeof(float), "the hypergradient"),
     };
-    parameter_table_initialize(&stage->factors, seed, draw, state.factors);
-    for (size_t i = 0; i < stage->selection_size; ++i)
-        state.logits[i] = (float)initial;
-    return state;
 }
 
 void training_state_free(struct training_state *state) {
