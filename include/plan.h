@@ -35,11 +35,11 @@ const char *plan_memory_name(enum plan_memory kind);
 /* A stage, which all its ranks have alike. */
 struct plan_stage {
     struct stage_part part;
-    size_t mapped_bytes;             /* frozen weights in the checkpoint's map: once a node */
-    size_t bytes[NUM_MEMORY_KINDS];  /* private, where they are most */
-    size_t factors[2];               /* trained parameters of the search, of the training */
-    double operations;               /* of the gradient of a mean microbatch of the training */
-    double busy;                     /* seconds of work for that */
+    size_t mapped_bytes;            /* frozen weights in the checkpoint's map: once a node */
+    size_t bytes[NUM_MEMORY_KINDS]; /* private, where they are most */
+    size_t factors[2];              /* trained parameters of the search, of the training */
+    double operations;              /* of the gradient of a mean microbatch of the training */
+    double busy;                    /* seconds of work for that */
 };
 size_t plan_stage_private(const struct plan_stage *stage);
 size_t plan_stage_resident(const struct plan_stage *stage);
@@ -47,7 +47,8 @@ size_t plan_stage_resident(const struct plan_stage *stage);
 /* A phase in numbers; num_steps 0: there is none. */
 struct plan_phase {
     size_t num_steps;
-    double seconds, operations, bytes; /* of a step: operations and bytes over all ranks */
+    struct search_passes passes;       /* of a step, on average, as all numbers here */
+    double seconds, operations, bytes; /* operations and bytes over all ranks */
     double bubble;                     /* part of the stages' time in which they wait */
     double microbatches, tokens;       /* of a batch, on average */
 };
@@ -99,10 +100,13 @@ struct planner {
     struct method_input input;
     const struct method *method;
     bool searches;
-    size_t *search_ranks, *ranks; /* [num_modules] */
-    size_t program_bytes;         /* resident at the start */
-    struct plan_speed speeds[2];  /* search, training */
-    int timed_threads;            /* of the speeds; 0: none yet */
+    size_t *search_ranks, *ranks;            /* [num_modules] */
+    size_t program_bytes;                    /* resident at the start, with what products keep */
+    size_t checkpoint_bytes, checksum_bytes; /* of all tensors; resident through their checksum */
+    size_t words_bytes;                      /* resident of a mapped word embedding */
+    bool has_words;                          /* these are known */
+    struct plan_speed speeds[2];             /* search, training */
+    int timed_threads;                       /* of the speeds; 0: none yet */
 };
 
 /* The job has been opened for a plan. */

@@ -27,8 +27,9 @@ static bool read_number(const char *option, const char *text, double least, doub
     char *end;
     const double number = strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite(number) || number < least)
-        return problem_set(problem, EXIT_USAGE, "plan: %s: expected a number of at least %g, found %s",
-                           option, least, text);
+        return problem_set(problem, EXIT_USAGE,
+                           "plan: %s: expected a number of at least %g, found %s", option, least,
+                           text);
     *value = number * factor;
     return true;
 }
@@ -54,8 +55,7 @@ static bool read_ranks(const char *text, struct arguments *arguments, struct pro
     for (char *part = strsep(&rest, ","); part != NULL && is_good; part = strsep(&rest, ",")) {
         arguments->ranks = memory_resize(arguments->ranks, arguments->num_ranks + 1,
                                          sizeof *arguments->ranks, "arguments");
-        is_good =
-            read_count("--ranks", part, &arguments->ranks[arguments->num_ranks++], problem);
+        is_good = read_count("--ranks", part, &arguments->ranks[arguments->num_ranks++], problem);
     }
     memory_free(copy);
     return is_good;
@@ -97,8 +97,7 @@ static bool read_arguments(int argc, char **argv, struct arguments *arguments,
             arguments->input = argv[i];
             continue;
         }
-        const bool is_good =
-            i + 1 < argc && read_option(argv[i], argv[i + 1], arguments, problem);
+        const bool is_good = i + 1 < argc && read_option(argv[i], argv[i + 1], arguments, problem);
         if (!is_good && problem->exit_code == 0)
             problem_set(problem, EXIT_USAGE, "plan: unknown or incomplete option %s", argv[i]);
         if (!is_good)
@@ -151,8 +150,7 @@ static bool has_layout(const struct parallel_options *parallel) {
 
 static bool make_plans(struct planner *planner, const struct arguments *arguments,
                        struct plan *plans, struct problem *problem) {
-    const bool chooses =
-        arguments->num_ranks > 1 && !has_layout(&planner->job->config.parallel);
+    const bool chooses = arguments->num_ranks > 1 && !has_layout(&planner->job->config.parallel);
     for (size_t i = 0; i < arguments->num_ranks; ++i)
         if (!(chooses ? plan_best : plan_asked)(planner, arguments->ranks[i], &plans[i], problem))
             return false;

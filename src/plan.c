@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include "base/memory.h"
+#include "math/gemm.h"
 #include "peft_adapter.h"
 #include "results.h"
 
@@ -68,11 +69,38 @@ static bool find_ranks(struct planner *planner, struct problem *problem) {
         planner->searches = true;
         method_autolora_request(&planner->input, planner->search_ranks);
         assume_ranks(planner);
-        return true;
+        return method_autolora_check(&planner->input, problem);
     }
     struct method_output output = {.ranks = planner->ranks};
     return planner->method->choose_ranks == NULL ||
            planner->method->choose_ranks(&planner->input, &output, problem);
+}
+
+/* What the products' library keeps from a large product on. */
+static size_t product_bytes(const struct job *job) {
+    const size_t rows = job->config.parallel.microbatch_tokens;
+    const size_t width = job->architecture.hidden_size, wide = job->architecture.intermediate_size;
+    float *values = memory_allocate(rows * width + width * wide + rows * wide, sizeof *values,
+                                    "a large product");
+    const size_t before = memory_resident_now();
+    gemm(1, matrix_of(values, rows, width), matrix_of(values + rows * width, width, wide), false,
+         values + rows * width + width * wide, wide);
+    const size_t after = memory_resident_now();
+    memory_free(values);
+    return after > before ? after - before : 0;
+}
+
+/* Every rank makes the checksum of the checkpoint, which reads a little of each tensor. */
+static void read_checkpoint(struct planner *planner) {
+    const struct weights *weights = planner->job->weights;
+    if (weights == NULL)
+        return;
+    for (size_t i = 0; i < weights_count(weights); ++i)
+        planner->checkpoint_bytes += weights_at(weights, i)->bytes;
+    const size_t before = memory_resident_now();
+    weights_checksum(weights);
+    const size_t after = memory_resident_now();
+    planner->checksum_bytes = after > before ? after - before : 0;
 }
 
 bool planner_open(struct planner *planner, struct job *job, const struct plan_machine *machine,
@@ -84,7 +112,7 @@ bool planner_open(struct planner *planner, struct job *job, const struct plan_ma
         .method = method_of((enum adapter_method)job->config.adapter.method),
         .search_ranks = memory_allocate(job->num_modules, sizeof(size_t), "ranks"),
         .ranks = memory_allocate(job->num_modules, sizeof(size_t), "ranks"),
-        .program_bytes = program_bytes,
+        .program_bytes = program_bytes + product_bytes(job),
     };
     planner->input = (struct method_input){
         .trainer = &planner->trainer,
@@ -96,6 +124,7 @@ bool planner_open(struct planner *planner, struct job *job, const struct plan_ma
         .create_stage = create_stage,
         .context = planner,
     };
+    read_checkpoint(planner);
     return find_ranks(planner, problem);
 }
 

@@ -32,6 +32,13 @@ static void add_stage(const struct plan_stage *stage, struct json *parent) {
     json_add_number(node, "resident_bytes", (double)plan_stage_resident(stage));
 }
 
+static void add_passes(const struct search_passes *passes, struct json *parent) {
+    struct json *node = json_add_object(parent, "passes");
+    json_add_number(node, "train_gradient", passes->train_gradients);
+    json_add_number(node, "validation_gradient", passes->validation_gradients);
+    json_add_number(node, "tangent", passes->tangents);
+}
+
 static void add_phase(const char *name, const struct plan_phase *phase, struct json *parent) {
     struct json *node = json_add_object(parent, name);
     json_add_number(node, "steps", (double)phase->num_steps);
@@ -42,6 +49,7 @@ static void add_phase(const char *name, const struct plan_phase *phase, struct j
     json_add_number(node, "bubble", phase->bubble);
     json_add_number(node, "tokens_a_step", phase->tokens);
     json_add_number(node, "microbatches_a_step", phase->microbatches);
+    add_passes(&phase->passes, node);
 }
 
 static void add_plan(const struct plan *plan, struct json *parent) {

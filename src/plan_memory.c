@@ -82,24 +82,51 @@ static bool rehearse_search(struct planner *planner, struct rehearsal *rehearsal
     const struct stage_request request =
         method_autolora_request(&planner->input, planner->search_ranks);
     struct stage *stage = planner->input.create_stage(planner, &request, problem);
-    const bool is_good = search_rehearse(&planner->trainer, planner->input.search, stage, look,
-                                         rehearsal, problem);
+    const bool is_good =
+        search_rehearse(&planner->trainer, planner->input.search, stage, look, rehearsal, problem);
     stage_destroy(&stage);
     return is_good;
 }
 
+/* Reads a row for every word that comes up, and returns what has become resident: the kernel maps
+ * its neighbourhood too. */
+static size_t read_words(const struct dataset *dataset, const unsigned char *rows,
+                         size_t row_bytes) {
+    const size_t before = memory_resident_now();
+    volatile unsigned char seen = 0;
+    const size_t tokens = dataset->num_examples == 0 ? 0 : dataset->offsets[dataset->num_examples];
+    for (size_t i = 0; i < tokens; ++i)
+        seen = rows[(size_t)dataset->token_ids[i] * row_bytes];
+    (void)seen;
+    const size_t after = memory_resident_now();
+    return after > before ? after - before : 0;
+}
+
+/* Of the word embedding a run reads what its data need. */
+static size_t words_bytes(struct planner *planner, const struct tensor *words, size_t row_bytes) {
+    const struct job *job = planner->job;
+    const struct dataset *sets[] = {&job->train, &job->dev, &job->other_dev, &job->test};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets && !planner->has_words; ++i)
+        planner->words_bytes += read_words(sets[i], words->data, row_bytes);
+    planner->has_words = true;
+    return planner->words_bytes;
+}
+
 /* Adds a frozen tensor; the parts of a fused projection are one. */
-static bool add_frozen(const struct job *job, const struct stage_weight *weight,
+static bool add_frozen(struct planner *planner, const struct stage_weight *weight, bool is_words,
                        struct plan_stage *stage, struct problem *problem) {
-    const size_t bytes = weight->rows * weight->columns * sizeof(float);
+    const size_t row_bytes = weight->columns * sizeof(float), bytes = weight->rows * row_bytes;
+    const struct weights *checkpoint = planner->job->weights;
     const struct tensor *tensor = NULL;
-    if (job->weights != NULL) {
-        tensor = weights_check(job->weights, weight->name, weight->rows, weight->columns, problem);
+    if (checkpoint != NULL) {
+        tensor = weights_check(checkpoint, weight->name, weight->rows, weight->columns, problem);
         if (tensor == NULL)
             return false;
     }
     const bool is_mapped = tensor == NULL || tensor_is_mapped(tensor);
-    stage->mapped_bytes += tensor == NULL ? bytes : tensor->bytes;
+    stage->mapped_bytes += tensor == NULL          ? bytes
+                           : is_mapped && is_words ? words_bytes(planner, tensor, row_bytes)
+                                                   : tensor->bytes;
     stage->bytes[MEMORY_FROZEN] += is_mapped ? 0 : bytes;
     return true;
 }
@@ -111,21 +138,36 @@ static bool has_name_before(const struct stage_weight *weights, size_t i) {
     return false;
 }
 
+/* Is the word embedding of this stage its task head too? */
+static bool has_tied(const struct stage_weight *weights, size_t count) {
+    for (size_t i = 0; i < count; ++i)
+        if (weights[i].is_tied)
+            return true;
+    return false;
+}
+
 /* Pretrained tensors that are trained are read from the map too. */
-static bool count_frozen(const struct job *job, struct stage *stage, struct plan_stage *planned,
+static bool count_frozen(struct planner *planner, struct stage *stage, struct plan_stage *planned,
                          struct problem *problem) {
     size_t num_weights;
     struct stage_weight *weights = stage_weights(stage, &num_weights);
     bool is_good = true;
     for (size_t i = 0; i < num_weights && is_good; ++i)
-        is_good = has_name_before(weights, i) || add_frozen(job, &weights[i], planned, problem);
+        is_good =
+            has_name_before(weights, i) || add_frozen(planner, &weights[i],
+                                                      weights[i].place == &stage->embedding.words &&
+                                                          !has_tied(weights, num_weights),
+                                                      planned, problem);
     stage_weights_free(weights, num_weights);
-    for (size_t i = 0; i < stage->factors.count && is_good && job->weights != NULL; ++i) {
+    for (size_t i = 0; i < stage->factors.count && is_good && planner->job->weights != NULL; ++i) {
         const struct parameter *entry = &stage->factors.entries[i];
         const struct stage_weight weight = {
             .name = entry->name, .rows = entry->rows, .columns = entry->columns};
-        is_good = !entry->is_pretrained || add_frozen(job, &weight, planned, problem);
+        is_good = !entry->is_pretrained || add_frozen(planner, &weight, false, planned, problem);
     }
+    const double rest = 1 - (double)planned->mapped_bytes / (double)planner->checkpoint_bytes;
+    if (planner->checkpoint_bytes > 0 && rest > 0)
+        planned->mapped_bytes += (size_t)(rest * (double)planner->checksum_bytes);
     return is_good;
 }
 
@@ -136,7 +178,7 @@ static bool rehearse_training(struct planner *planner, struct rehearsal *rehears
     struct stage *stage = planner->input.create_stage(planner, &request, problem);
     method_rehearse_training(&planner->input, stage, look, rehearsal);
     memory_rehearse(NULL, NULL);
-    const bool is_good = count_frozen(planner->job, stage, rehearsal->stage, problem);
+    const bool is_good = count_frozen(planner, stage, rehearsal->stage, problem);
     stage_destroy(&stage);
     return is_good;
 }

@@ -34,10 +34,11 @@ static void print_head(const struct planner *planner, const struct plan *plan, F
             layout->grid_columns, plan->num_threads, plan->nodes, planner->machine.cores,
             plan->ranks_on_node);
     if (planner->searches)
-        fprintf(stream, "ranks      %zu in the search; for the training %zu in the mean is assumed\n",
+        fprintf(stream,
+                "ranks      %zu in the search; for the training %zu in the mean is assumed\n",
                 job->config.adapter.rank,
                 (plan->stages[0].factors[1] > 0 && job->num_modules > 0) ? planner->ranks[0]
-                                                                       : (size_t)0);
+                                                                         : (size_t)0);
 }
 
 static void print_stages(const struct plan *plan, FILE *stream) {
@@ -46,11 +47,11 @@ static void print_stages(const struct plan *plan, FILE *stream) {
     for (size_t s = 0; s < plan->layout.stages; ++s) {
         const struct plan_stage *stage = &plan->stages[s];
         const size_t first = stage->part.first_block, count = stage->part.num_blocks;
-        const size_t most = stage->factors[0] > stage->factors[1] ? stage->factors[0]
-                                                                  : stage->factors[1];
+        const size_t most =
+            stage->factors[0] > stage->factors[1] ? stage->factors[0] : stage->factors[1];
         fprintf(stream, "%5zu  %3zu .. %-3zu %10.1f %9zu %7.2f %9.4f %11.1f%s\n", s, first,
-                count > 0 ? first + count - 1 : first, (double)stage->mapped_bytes / MEGABYTE,
-                most, stage->operations / GIGA, stage->busy,
+                count > 0 ? first + count - 1 : first, (double)stage->mapped_bytes / MEGABYTE, most,
+                stage->operations / GIGA, stage->busy,
                 (double)plan_stage_resident(stage) / MEGABYTE,
                 s == plan->heaviest ? "  heaviest" : "");
     }
@@ -92,9 +93,9 @@ static void print_memory(const struct plan *plan, FILE *stream) {
 static void print_phase(const char *name, const struct plan_phase *phase, FILE *stream) {
     if (phase->num_steps == 0)
         return;
-    fprintf(stream, "%-10s %8zu %10.0f %9.1f %11.2f %10.3f %7.1f%% %9.4f  ", name,
-            phase->num_steps, phase->tokens, phase->microbatches, phase->operations / GIGA,
-            phase->bytes / MEGABYTE, 100 * phase->bubble, phase->seconds);
+    fprintf(stream, "%-10s %8zu %10.0f %9.1f %11.2f %10.3f %7.1f%% %9.4f  ", name, phase->num_steps,
+            phase->tokens, phase->microbatches, phase->operations / GIGA, phase->bytes / MEGABYTE,
+            100 * phase->bubble, phase->seconds);
     print_seconds(phase->seconds * (double)phase->num_steps, stream);
     fputs("\n", stream);
 }
@@ -105,11 +106,9 @@ static void print_time(const struct plan *plan, FILE *stream) {
             "microb.", "Gflop", "MB sent", "bubble", "seconds", "in all");
     print_phase("search", &plan->search, stream);
     print_phase("training", &plan->training, stream);
-    const double all =
-        (double)evaluation->count * evaluation->seconds + evaluation->other_seconds;
-    fprintf(stream, "%-10s %8zu %10s %9s %11.2f %10s %8s %9.4f  ", "evaluation",
-            evaluation->count, "", "", evaluation->operations / GIGA, "", "",
-            evaluation->seconds);
+    const double all = (double)evaluation->count * evaluation->seconds + evaluation->other_seconds;
+    fprintf(stream, "%-10s %8zu %10s %9s %11.2f %10s %8s %9.4f  ", "evaluation", evaluation->count,
+            "", "", evaluation->operations / GIGA, "", "", evaluation->seconds);
     print_seconds(all, stream);
     fprintf(stream, "\n%-82s  ", "job, without reading and writing files");
     print_seconds(plan->seconds, stream);

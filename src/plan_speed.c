@@ -126,8 +126,8 @@ static void do_pass(struct bench *bench, enum stage_pass pass) {
         break;
     case PASS_BACKWARD_TANGENT:
         stage_backward_tangent(bench->stage, &point, bench->direction, &microbatch, bench->slot,
-                               bench->workspace, is_last ? NULL : bench->output,
-                               bench->d_selection, is_first ? NULL : bench->input);
+                               bench->workspace, is_last ? NULL : bench->output, bench->d_selection,
+                               is_first ? NULL : bench->input);
         break;
     case NUM_STAGE_PASSES:
         break;
@@ -159,6 +159,9 @@ static void time_passes(struct bench *bench, bool has_tangents) {
             time_pass(bench, PASS_BACKWARD_TANGENT);
     }
 }
+
+/* Where a rate is given: so many operations an element, for what memory takes. */
+enum { UPDATE_OPERATIONS = 40, ACCUMULATE_OPERATIONS = 10 };
 
 static void time_part(const struct planner *planner, const struct microbatch *microbatch,
                       bool has_tangents, struct plan_part *part) {
@@ -218,6 +221,12 @@ static void time_speed(const struct planner *planner, const struct stage_request
 /* An update of factors: their norm, Adam, and what else goes over them, a vector at a time. */
 static void time_updates(const struct planner *planner, struct plan_speed *speed) {
     enum { SIZE = 1 << 20 };
+    const double rate = planner->machine.rate;
+    if (rate > 0) {
+        speed->update = UPDATE_OPERATIONS / rate;
+        speed->accumulate = ACCUMULATE_OPERATIONS / rate;
+        return;
+    }
     struct adam adam = adam_create(SIZE);
     float *gradient = scattered(SIZE), *values = scattered(SIZE);
     const struct adam_step step = {
@@ -237,7 +246,6 @@ static void time_updates(const struct planner *planner, struct plan_speed *speed
         best_add = fmin(best_add, core_seconds() - middle);
     }
     (void)norm;
-    (void)planner;
     speed->update = best / SIZE;
     speed->accumulate = best_add / SIZE;
     adam_free(&adam);

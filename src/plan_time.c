@@ -44,9 +44,9 @@ static void load_take(struct prediction *prediction, const struct batch *batch) 
             for (size_t m = 0; m < load->num_microbatches; ++m) {
                 const struct stage *stage = prediction->speed->parts[kind].stage;
                 operations_of(load, kind, pass)[m] =
-                    stage == NULL ? 0
-                                  : stage_operations(stage, (enum stage_pass)pass,
-                                                     &batch->microbatches[m]);
+                    stage == NULL
+                        ? 0
+                        : stage_operations(stage, (enum stage_pass)pass, &batch->microbatches[m]);
             }
     for (size_t m = 0; m < load->num_microbatches; ++m)
         load->rows[m] = (double)batch->microbatches[m].num_tokens;
@@ -79,8 +79,8 @@ static void fill_costs(const struct prediction *prediction, enum stage_pass pass
 }
 
 /* Operations of a part of the model. */
-static double operations_of_part(const struct prediction *prediction,
-                                 const struct stage_part *part, enum stage_pass pass) {
+static double operations_of_part(const struct prediction *prediction, const struct stage_part *part,
+                                 enum stage_pass pass) {
     const struct architecture *architecture = &prediction->planner->job->architecture;
     double sum = 0;
     for (int kind = 0; kind < NUM_PART_KINDS; ++kind)
@@ -91,8 +91,7 @@ static double operations_of_part(const struct prediction *prediction,
 }
 
 static double operations_in(const struct prediction *prediction, enum stage_pass pass) {
-    const struct stage_part all = {.num_blocks =
-                                       prediction->planner->job->architecture.num_blocks};
+    const struct stage_part all = {.num_blocks = prediction->planner->job->architecture.num_blocks};
     return operations_of_part(prediction, &all, pass);
 }
 
@@ -121,8 +120,7 @@ static double message_seconds(const struct planner *planner, bool is_near, doubl
 /* A collective over `count` ranks: a tree of messages. */
 static double collective_seconds(const struct planner *planner, const struct plan *plan,
                                  size_t count, double bytes) {
-    return ceil(log2(fmax(1, (double)count))) *
-           message_seconds(planner, plan->nodes == 1, bytes);
+    return ceil(log2(fmax(1, (double)count))) * message_seconds(planner, plan->nodes == 1, bytes);
 }
 
 static void fill_delays(const struct prediction *prediction) {
@@ -160,8 +158,7 @@ static struct passed simulate(struct prediction *prediction, enum stage_pass dow
     if (has_up)
         fill_costs(prediction, up, prediction->up);
     for (size_t i = 0; up == PASS_BACKWARD && i < stages * count; ++i)
-        prediction->up[i] +=
-            (double)prediction->factors[i / count] * prediction->speed->accumulate;
+        prediction->up[i] += (double)prediction->factors[i / count] * prediction->speed->accumulate;
     fill_delays(prediction);
     const struct simulation_input input = {
         .num_stages = stages,
@@ -182,8 +179,8 @@ static struct passed simulate(struct prediction *prediction, enum stage_pass dow
 static struct prediction prediction_open(const struct planner *planner, struct plan *plan,
                                          const struct plan_speed *speed, bool is_search) {
     const struct trainer *trainer = &planner->trainer;
-    const size_t most = batch_largest_count(trainer->optimizer.batch_size,
-                                            trainer_longest(trainer), trainer->microbatch_tokens);
+    const size_t most = batch_largest_count(trainer->optimizer.batch_size, trainer_longest(trainer),
+                                            trainer->microbatch_tokens);
     const size_t stages = plan->layout.stages;
     size_t *factors = memory_allocate(stages, sizeof *factors, "a prediction");
     for (size_t s = 0; s < stages; ++s)
@@ -259,8 +256,8 @@ static void count_stages(const struct prediction *prediction) {
 }
 
 /* Adds a step with so many passes on the present load. */
-static void add_step(struct prediction *prediction, const struct search_passes *passes,
-                     struct plan_phase *phase) {
+static void add_step(struct prediction *prediction, struct plan_phase *phase) {
+    const struct search_passes *passes = &phase->passes;
     const struct plan *plan = prediction->plan;
     const double gradients = passes->train_gradients + passes->validation_gradients;
     const double stages = (double)plan->layout.stages;
@@ -299,7 +296,7 @@ static void scale_phase(struct plan_phase *phase, double factor) {
 
 /* Batches of the phase, evenly over its steps. */
 static void predict_phase(const struct planner *planner, struct plan *plan, bool is_search,
-                          const struct search_passes *passes, struct plan_phase *phase) {
+                          struct plan_phase *phase) {
     const struct trainer *trainer = &planner->trainer;
     const size_t count = trainer->train->num_examples, size = trainer->optimizer.batch_size;
     const size_t samples = phase->num_steps < MOST_SAMPLES ? phase->num_steps : MOST_SAMPLES;
@@ -316,7 +313,7 @@ static void predict_phase(const struct planner *planner, struct plan *plan, bool
         const size_t number = sampler_next(&sampler, step, examples);
         batch_fill(batch, trainer->train, examples, number, step, true);
         load_take(&prediction, batch);
-        add_step(&prediction, passes, phase);
+        add_step(&prediction, phase);
     }
     scale_phase(phase, 1 / (double)samples);
     sampler_free(&sampler);
@@ -363,8 +360,7 @@ static void predict_evaluations(const struct planner *planner, struct plan *plan
     const size_t per_epoch = (trainer->train->num_examples + size - 1) / size;
     const size_t steps = plan->training.num_steps;
     double others = 0;
-    evaluation->seconds =
-        predict_dataset(planner, plan, trainer->dev, &evaluation->operations);
+    evaluation->seconds = predict_dataset(planner, plan, trainer->dev, &evaluation->operations);
     evaluation->other_seconds = predict_dataset(planner, plan, trainer->other_dev, &others) +
                                 predict_dataset(planner, plan, trainer->test, &others);
     evaluation->count = planner->input.retrain->evaluates_each_epoch
@@ -392,12 +388,11 @@ static void predict_output(const struct planner *planner, struct plan *plan) {
 }
 
 void plan_predict(const struct planner *planner, struct plan *plan) {
-    const struct search_passes training = {.train_gradients = 1, .updates = 1};
-    if (plan->search.num_steps > 0) {
-        const struct search_passes passes = search_passes(planner->input.search);
-        predict_phase(planner, plan, true, &passes, &plan->search);
-    }
-    predict_phase(planner, plan, false, &training, &plan->training);
+    plan->search.passes = search_passes(planner->input.search);
+    plan->training.passes = (struct search_passes){.train_gradients = 1, .updates = 1};
+    if (planner->searches)
+        predict_phase(planner, plan, true, &plan->search);
+    predict_phase(planner, plan, false, &plan->training);
     predict_evaluations(planner, plan);
     predict_output(planner, plan);
     const struct plan_evaluation *evaluation = &plan->evaluation;

@@ -30,6 +30,8 @@ void memory_rehearse(memory_observer observer, void *context);
 size_t memory_bytes_now(void);
 size_t memory_blocks_now(void);
 size_t memory_bytes_peak(void);
+/* Resident set of this process; 0 where the system does not tell. */
+size_t memory_resident_now(void);
 /* Largest resident set of this process so far, in bytes (getrusage); counts mapped weights too. */
 size_t memory_resident_peak(void);
 

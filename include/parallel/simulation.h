@@ -11,8 +11,8 @@ struct simulation_input {
     const double *down, *up; /* [stages, microbatches] seconds of work; up NULL: no way up */
     const double *delays;    /* [stages - 1, microbatches] seconds of a message to the next stage,
                                 or back; NULL: none */
-    const size_t *nodes;     /* [stages] where each stage runs, below num_stages; NULL: all on node 0 */
-    double cores;            /* of a node for this pipeline: that many stages work at full speed */
+    const size_t *nodes; /* [stages] where each stage runs, below num_stages; NULL: all on node 0 */
+    double cores;        /* of a node for this pipeline: that many stages work at full speed */
 };
 
 /* Seconds until the last stage is done. Work that does not find a core for itself shares them

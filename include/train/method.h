@@ -121,6 +121,8 @@ bool method_lora_ranks(const struct method_input *input, struct method_output *o
 /* autolora: ranks by the search. */
 bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
                            struct problem *problem);
+/* Whether the ranks that its search may choose are possible: EXIT_USAGE. Not collective. */
+bool method_autolora_check(const struct method_input *input, struct problem *problem);
 /* The adapters of its search: k components in every module, which `ranks` receives. */
 struct stage_request method_autolora_request(const struct method_input *input, size_t *ranks);
 /* random: the control. Each vector of ranks from 0 to rank_max with the given total is as likely as

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { HEADER_BYTES = 64, UNTOUCHED_BYTES = 1 << 16 };
 
@@ -132,6 +133,16 @@ size_t memory_blocks_now(void) {
 
 size_t memory_bytes_peak(void) {
     return atomic_load(&bytes_peak);
+}
+
+size_t memory_resident_now(void) {
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t pages = 0;
+    if (file != NULL && fscanf(file, "%*u %zu", &pages) != 1)
+        pages = 0;
+    if (file != NULL)
+        fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 size_t memory_resident_peak(void) {

@@ -80,8 +80,10 @@ static double task_head_operations(const struct task_head *head, enum stage_pass
                                    double rows) {
     const double width = (double)head->hidden_size;
     const double dense = head->kind == HEAD_TOKEN_CLASSIFICATION ? 0 : 2 * rows * width * width;
-    const double all = dense + 2 * rows * width * (double)head->num_labels;
-    return pass == PASS_FORWARD || pass == PASS_EVALUATE ? all : 2 * all;
+    const double classifier = 2 * rows * width * (double)head->num_labels;
+    if (pass == PASS_FORWARD || pass == PASS_EVALUATE)
+        return dense + classifier;
+    return dense * (head->dense_weight.is_trained ? 2 : 1) + 2 * classifier;
 }
 
 static double labelled_rows(const struct microbatch *microbatch) {
@@ -105,6 +107,12 @@ static double pairs_of(const struct microbatch *microbatch) {
     return (double)microbatch->pair_offsets[microbatch->num_sequences];
 }
 
+/* Of the first block: is something trained in front of its projections? */
+static bool has_trained_input(const struct stage *stage, const struct block *block) {
+    return stage->options.trains_all ||
+           (block->is_pre_norm && block->norms[HALF_ATTENTION].weight.is_trained);
+}
+
 double stage_operations(const struct stage *stage, enum stage_pass pass,
                         const struct microbatch *microbatch) {
     double sum = 0;
@@ -116,7 +124,7 @@ double stage_operations(const struct stage *stage, enum stage_pass pass,
             .tokens = tokens,
             .rows = is_narrow ? (double)microbatch->num_sequences : tokens,
             .pairs = is_narrow ? tokens : pairs_of(microbatch),
-            .wants_input = block->index > 0 || stage->options.trains_all,
+            .wants_input = block->index > 0 || has_trained_input(stage, block),
         };
         sum += block_operations(block, pass, size);
     }

@@ -25,18 +25,26 @@ struct stage_request method_autolora_request(const struct method_input *input, s
     return (struct stage_request){.ranks = ranks, .fixed_divisor = k, .num_components = k};
 }
 
-bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
-                           struct problem *problem) {
+static struct budget budget_of(const struct method_input *input) {
     const struct search_options *search = input->search;
-    const size_t k = input->options->rank, modules = input->num_modules;
-    const struct budget budget = {
-        .num_modules = modules,
-        .num_components = k,
+    return (struct budget){
+        .num_modules = input->num_modules,
+        .num_components = input->options->rank,
         .component_sizes = input->component_sizes,
-        .total_rank = (size_t)lround(search->target_mean_rank * (double)modules),
+        .total_rank = (size_t)lround(search->target_mean_rank * (double)input->num_modules),
         .min_rank = search->min_rank,
         .max_parameters = search->max_parameters,
     };
+}
+
+bool method_autolora_check(const struct method_input *input, struct problem *problem) {
+    const struct budget budget = budget_of(input);
+    return budget_check(&budget, problem);
+}
+
+bool method_autolora_ranks(const struct method_input *input, struct method_output *output,
+                           struct problem *problem) {
+    const struct budget budget = budget_of(input);
     if (!budget_check(&budget, problem))
         return false;
     const struct stage_request request = method_autolora_request(input, output->ranks);
