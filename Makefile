@@ -42,6 +42,9 @@ DATA         ?= ../shared/data
 # More for both runs of the demonstration: make demo DEMO_ARGS='--set task.limit_train=500'
 DEMO_ARGS    ?=
 SECONDS      ?= 60
+# make install: below DESTDIR, for what is to be found in PREFIX.
+PREFIX       ?= /usr/local
+DESTDIR      ?=
 
 SETTINGS = CC MPIRUN MPIRUN_FLAGS PYTHON ARCH OPT MPI_CFLAGS MPI_LIBS HDF5_CFLAGS HDF5_LIBS CJSON_CFLAGS CJSON_LIBS \
            UTF8_CFLAGS UTF8_LIBS ZLIB_CFLAGS ZLIB_LIBS BLIS_CFLAGS BLIS_LIBS SCALAPACK_LIBS CMOCKA_CFLAGS CMOCKA_LIBS DATA
@@ -71,12 +74,14 @@ endif
 WARNINGS ?= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 
 comma   := ,
-CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(WARNINGS)
+CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g $(call quoted,-ffile-prefix-map=$(CURDIR)=.) -march=$(ARCH) -fopenmp \
+           -fno-math-errno -fno-trapping-math $(WARNINGS)
 CPPFLAGS = -Iinclude $(MPI_CFLAGS) $(HDF5_CFLAGS) $(CJSON_CFLAGS) $(UTF8_CFLAGS) $(ZLIB_CFLAGS) $(BLIS_CFLAGS)
 LIBS     = $(BLIS_LIBS) $(SCALAPACK_LIBS) $(HDF5_LIBS) $(CJSON_LIBS) $(UTF8_LIBS) $(ZLIB_LIBS) $(MPI_LIBS) -ldl -lm
 # A library is loaded from where it was linked.
 LDLIBS   = $(LIBS) $(patsubst -L%,-Wl$(comma)-rpath$(comma)%,$(filter -L%,$(LIBS)))
-VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+# A release (make dist) has it in a file. The length of git's is fixed: its own choice depends on how much a clone holds.
+VERSION := $(shell cat VERSION 2>/dev/null || git describe --always --dirty --tags --abbrev=12 2>/dev/null || echo unknown)
 
 SOURCES  = $(sort $(wildcard src/*.c src/*/*.c))
 OBJECTS  = $(SOURCES:src/%.c=$(BUILD)/%.o)
@@ -94,7 +99,7 @@ quoted = '$(subst ','\'',$1)'
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-scheduler scheduler-setup \
-        check-peers fuzz fuzzers info clean format format-check lint force
+        check-peers fuzz fuzzers dist install uninstall info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program
@@ -108,7 +113,7 @@ $(BIN)/autolora: $(BUILD)/main.o $(LIBRARY)
 $(LIBRARY): $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
 	$(call say,AR,$@)
-	$(Q)ar rcs $@ $^
+	$(Q)ar rcsD $@ $^
 
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -175,8 +180,8 @@ check: ## every test; SANITIZE=1: under address and undefined-behaviour sanitize
 	$(AGAIN) tests
 	$(AGAIN) base-model
 	$(AGAIN) check-run
-check-long: ## the same, and 50 runs killed at random moments in place of 10
-	+@AUTOLORA_KILLS=50 $(MAKE) --no-print-directory check
+check-long: ## the same, with 50 runs killed at random moments in place of 10, and a release that is built
+	+@AUTOLORA_KILLS=50 AUTOLORA_WHOLE_BUILD=1 $(MAKE) --no-print-directory check
 check-run:
 	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/run.py --build $(BUILD) --bin $(BIN) $(TEST_ARGS)
 check-scheduler: ## the job scripts under a Slurm of its own (as root; it is installed first)
@@ -197,6 +202,19 @@ fuzz: ## bytes from outside under libFuzzer and sanitizers: make fuzz SECONDS=60
 	@$(PYTHON) tests/fuzz/run.py --seconds $(SECONDS) --data '$(DATA)' $(FUZZ_ARGS)
 fuzzers: $(HARNESSES)
 
+# ---- releases ----
+dist: ## the committed files and their version as build/autolora-VERSION.tar.gz, which builds without git
+	@git diff --quiet HEAD || { echo 'commit first: a release holds what its version names' >&2; exit 1; }
+	@mkdir -p build/dist
+	@printf '%s\n' '$(VERSION)' > build/dist/VERSION
+	@git -c tar.umask=0022 archive --prefix=autolora-$(VERSION)/ --add-file=build/dist/VERSION -o build/dist/all.tar HEAD
+	@gzip -9nc build/dist/all.tar > build/autolora-$(VERSION).tar.gz
+	@echo build/autolora-$(VERSION).tar.gz
+install: all ## the program, its manual page, jobs, inputs and analysis, in DESTDIR PREFIX (/usr/local)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh jobs/setup/install.sh install '$(BIN)/autolora'
+uninstall: ## remove what make install installed
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh jobs/setup/install.sh uninstall
+
 # ---- housekeeping ----
 help: ## this list
 	@sed -nE 's/^([a-z-]+|print-%):.*## /\1\t/p' Makefile | sed 's/print-%/print-VAR/' | expand -t 16
@@ -207,7 +225,7 @@ info: ## what was found: settings, versions, libraries really loaded
 print-%: ## the value of a variable: make print-LDLIBS
 	@printf '%s\n' $(call quoted,$* = $($*))
 clean: ## remove what make built; models, results, settings and the environment of check-peers stay
-	rm -rf build/release build/sanitize build/fuzz build/probe bin
+	rm -rf build/release build/sanitize build/fuzz build/probe build/dist bin
 C_FILES = $(sort $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/*/*.c tests/*/*.h))
 format: ## clang-format over the C files
 	clang-format -i $(C_FILES)
