@@ -6,6 +6,7 @@
 #include "config_keys.h"
 #include "io/dataset.h"
 #include "io/json.h"
+#include "io/utf8.h"
 #include "nearest.h"
 
 #include <math.h>
@@ -200,7 +201,9 @@ static void find_override(struct input *input, const char *text) {
     char *path = memory_format("%.*s", (int)(equals - text), text);
     size_t index;
     const struct config_key *key = find_key(path, &index);
-    if (key != NULL) {
+    if (!utf8_is_valid(text, strlen(text))) { /* input.json could not hold it */
+        add_mistake(input, "--set", path, "expected UTF-8");
+    } else if (key != NULL) {
         struct json *holder = parse_override(key, equals + 1);
         input->overrides[input->num_overrides++] = holder;
         input->values[index] = json_first(holder);

@@ -158,13 +158,15 @@ static void test_bad_overrides(void **state) {
     (void)state;
     assert_refused(INPUT(""),
                    (const char *const[]){"adapter.rank", "=3", "", "search=3", "search.step=3",
-                                         "adapter.rank=many", "nothing.like_it=1", NULL},
+                                         "adapter.rank=many", "nothing.like_it=1", "run.name=\xff",
+                                         NULL},
                    "--set: adapter.rank: expected key.path=value, found no \"=\"\n"
                    "--set: =3: expected key.path=value, found no key\n"
                    "--set: : expected key.path=value, found no \"=\"\n"
                    "--set: search: expected a key, found a section (set its keys singly)\n"
                    "--set: search.step: unknown key, did you mean search.steps?\n"
                    "--set: nothing.like_it: unknown key (`autolora keys` lists them all)\n"
+                   "--set: run.name: expected UTF-8\n"
                    "--set: adapter.rank: expected an integer 1 .. 4096, found \"many\"");
 }
 
