@@ -8,10 +8,15 @@
 #ifndef AUTOLORA_IO_H5DRIVER_H
 #define AUTOLORA_IO_H5DRIVER_H
 
+#include "base/report.h"
+
 #include <hdf5.h>
 #include <stdbool.h>
 
 struct h5driver;
+
+/* What the name of a file's image ends in, behind the file's own name. */
+#define H5DRIVER_IMAGE ".meta"
 
 /* A file access property list that selects the driver; H5Pclose it. Negative on failure (HDF5's
  * error stack). */
@@ -26,5 +31,8 @@ struct h5driver *h5driver_of(hid_t file);
 const char *h5driver_error(const struct h5driver *driver);
 /* Waits until the file is on the disk. */
 void h5driver_sync(struct h5driver *driver);
+/* Keeps the metadata of the last flush beside the file, checksummed: only with it can the file be
+ * opened again, which then is as it was now. EXIT_IO. */
+bool h5driver_save(const struct h5driver *driver, struct problem *problem);
 
 #endif

@@ -16,8 +16,10 @@ enum h5type { H5TYPE_F32, H5TYPE_F64, H5TYPE_U64, H5TYPE_I32 };
 /* Creates (replacing an existing file). NULL and a problem (EXIT_IO) that carries HDF5's own
  * innermost message, and names HDF5_USE_FILE_LOCKING=FALSE where locking failed. */
 struct h5file *h5file_create(const char *path, struct problem *problem);
-/* Opens a file that h5file_create made, to go on with its series. NULL and a problem: EXIT_DATA if
- * the file is missing or damaged, EXIT_IO if another process has it open. */
+/* Opens a file that h5file_create made, to go on with its series. It is as it was at the last
+ * h5file_save, whatever has become of its metadata since: HDF5 sees none that was not verified.
+ * NULL and a problem: EXIT_DATA if the file is missing or too short, or what h5file_save left is;
+ * EXIT_IO if another process has it open. */
 struct h5file *h5file_open(const char *path, struct problem *problem);
 /* Flushes, waits for the disk, frees the file and its series whatever happens. */
 bool h5file_close(struct h5file **file, struct problem *problem);
@@ -26,6 +28,9 @@ bool h5file_close(struct h5file **file, struct problem *problem);
 bool h5file_flush(struct h5file *file, struct problem *problem);
 /* Flushes and waits for the disk. */
 bool h5file_sync(struct h5file *file, struct problem *problem);
+/* The same, and h5file_open may come back to this state: the file's metadata is written to a file
+ * of its own, called as this one with ".meta" behind it. */
+bool h5file_save(struct h5file *file, struct problem *problem);
 
 /* Is there a group or dataset of that path, whose parents exist? */
 bool h5file_has(const struct h5file *file, const char *path);

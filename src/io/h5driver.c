@@ -4,22 +4,25 @@
  *   1. Raw data and new metadata blocks are written at once: nothing in the file on disk refers to
  * them yet.
  *   2. Metadata blocks that the last flush left on disk are not overwritten; the new bytes wait in
- * memory.
+ * the image of all metadata (io/h5image.h).
  *   3. At the flush these are written in an order that keeps every reference good: the superblock
  * (the end of the file), heaps, nodes of the chunk index from the root down, and object headers
  * (the extents of datasets).
  *
  * Each block is one pwrite within one page of memory, because SIGKILL ends a write that spans pages
  * between two of them. A process killed between two blocks leaves some datasets longer than others,
- * and each of them readable. A failed write stops all writing; HDF5 is told that all is well, see
- * h5driver.h. */
+ * and each of them readable. Metadata is read from the image alone: of an earlier file, from the
+ * one that h5driver_save left beside it. A failed write stops all writing; HDF5 is told that all is
+ * well, see h5driver.h. */
 #include "io/h5driver.h"
 
 #include "base/memory.h"
+#include "io/h5image.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -31,15 +34,7 @@
 #define DRIVER_VERSION
 #endif
 
-enum { ERROR_TEXT_BYTES = 256, MANY_METADATA_BLOCKS = 64, PAGE_BYTES = 4096 };
-
-/* A metadata block that waits for the flush. */
-struct waiting_block {
-    haddr_t address;
-    size_t size;
-    unsigned place; /* in the order of step 3 */
-    unsigned char *bytes;
-};
+enum { ERROR_TEXT_BYTES = 256, PAGE_BYTES = 4096 };
 
 struct h5driver {
     H5FD_t base; /* first: HDF5 knows this part */
@@ -47,11 +42,10 @@ struct h5driver {
     haddr_t end_of_allocation, end_of_file;
     bool must_empty; /* an old file of that name is still whole */
     char error[ERROR_TEXT_BYTES];
-    struct waiting_block *waiting;
-    size_t num_waiting, waiting_capacity;
-    haddr_t
-        *blocks; /* addresses of metadata written so far, those on disk at the last flush first */
-    size_t num_blocks, num_flushed_blocks, blocks_capacity;
+    struct h5image image;
+    char *image_path;
+    bool must_compare;         /* an opened file, not yet locked, may differ from its image */
+    bool is_restoring;         /* up to its first flush */
     haddr_t end_of_old_blocks; /* what an opened file had: all of it counts as flushed */
 };
 
@@ -79,9 +73,12 @@ static herr_t push_error(hid_t minor, const char *what) {
 static void write_now(struct h5driver *driver, haddr_t address, size_t size, const void *bytes) {
     if (is_failed(driver))
         return;
-    if (driver->must_empty && ftruncate(driver->descriptor, 0) != 0) {
-        record_error(driver, "emptying the old file", 0);
-        return;
+    if (driver->must_empty) {
+        unlink(driver->image_path);
+        if (ftruncate(driver->descriptor, 0) != 0) {
+            record_error(driver, "emptying the old file", 0);
+            return;
+        }
     }
     driver->must_empty = false;
     size_t done = 0;
@@ -100,8 +97,9 @@ static void write_now(struct h5driver *driver, haddr_t address, size_t size, con
         driver->end_of_file = address + size;
 }
 
-static void resize_file(struct h5driver *driver) {
-    if (is_failed(driver) || driver->end_of_file == driver->end_of_allocation)
+/* It never becomes shorter: an image that was kept may count on what is there. */
+static void extend_file(struct h5driver *driver) {
+    if (is_failed(driver) || driver->end_of_file >= driver->end_of_allocation)
         return;
     if (ftruncate(driver->descriptor, (off_t)driver->end_of_allocation) != 0)
         record_error(driver, "setting the end of the file", driver->end_of_allocation);
@@ -109,28 +107,7 @@ static void resize_file(struct h5driver *driver) {
         driver->end_of_file = driver->end_of_allocation;
 }
 
-static bool is_flushed_block(const struct h5driver *driver, haddr_t address) {
-    if (address < driver->end_of_old_blocks)
-        return true;
-    for (size_t i = 0; i < driver->num_flushed_blocks; ++i)
-        if (driver->blocks[i] == address)
-            return true;
-    return false;
-}
-
-static void remember_block(struct h5driver *driver, haddr_t address) {
-    for (size_t i = driver->num_flushed_blocks; i < driver->num_blocks; ++i)
-        if (driver->blocks[i] == address)
-            return;
-    if (driver->num_blocks == driver->blocks_capacity) {
-        driver->blocks_capacity += driver->blocks_capacity + MANY_METADATA_BLOCKS;
-        driver->blocks = memory_resize(driver->blocks, driver->blocks_capacity,
-                                       sizeof *driver->blocks, "addresses of HDF5 metadata");
-    }
-    driver->blocks[driver->num_blocks++] = address;
-}
-
-static unsigned place_in_flush(H5FD_mem_t type, size_t size, const unsigned char *bytes) {
+static uint32_t place_in_flush(H5FD_mem_t type, size_t size, const unsigned char *bytes) {
     enum { SUPERBLOCK, HEAP, ROOT, OTHER = ROOT + 256 };
     if (type == H5FD_MEM_SUPER)
         return SUPERBLOCK;
@@ -141,60 +118,111 @@ static unsigned place_in_flush(H5FD_mem_t type, size_t size, const unsigned char
     return OTHER;
 }
 
-static void keep_waiting(struct h5driver *driver, H5FD_mem_t type, haddr_t address, size_t size,
-                         const void *bytes) {
-    struct waiting_block *block = NULL;
-    for (size_t i = 0; i < driver->num_waiting && block == NULL; ++i)
-        if (driver->waiting[i].address == address && driver->waiting[i].size == size)
-            block = &driver->waiting[i];
-    if (block == NULL) {
-        if (driver->num_waiting == driver->waiting_capacity) {
-            driver->waiting_capacity += driver->waiting_capacity + MANY_METADATA_BLOCKS;
-            driver->waiting = memory_resize(driver->waiting, driver->waiting_capacity,
-                                            sizeof *driver->waiting, "HDF5 metadata to write");
-        }
-        block = &driver->waiting[driver->num_waiting++];
-        *block = (struct waiting_block){
-            .address = address, .size = size, .bytes = memory_allocate(size, 1, "HDF5 metadata")};
-    }
-    block->place = place_in_flush(type, size, bytes);
-    memcpy(block->bytes, bytes, size);
+static int by_place(const void *left, const void *right) {
+    const struct h5block *a = *(struct h5block *const *)left, *b = *(struct h5block *const *)right;
+    return a->place != b->place ? (a->place > b->place) - (a->place < b->place)
+                                : (a->address > b->address) - (a->address < b->address);
 }
 
-/* Insertion sort: stable, and the blocks come nearly sorted. */
-static void sort_waiting(struct waiting_block *waiting, size_t count) {
-    for (size_t i = 1; i < count; ++i) {
-        const struct waiting_block block = waiting[i];
-        size_t j = i;
-        for (; j > 0 && waiting[j - 1].place > block.place; --j)
-            waiting[j] = waiting[j - 1];
-        waiting[j] = block;
-    }
+/* The blocks that wait, in the order of step 3; free with memory_free. */
+static struct h5block **sorted_waiting(const struct h5driver *driver, size_t *count) {
+    const struct h5image *image = &driver->image;
+    struct h5block **blocks = memory_allocate(image->count, sizeof *blocks, "HDF5 metadata");
+    *count = 0;
+    for (size_t i = 0; i < image->count; ++i)
+        if (image->blocks[i].is_waiting)
+            blocks[(*count)++] = &image->blocks[i];
+    qsort(blocks, *count, sizeof *blocks, by_place);
+    return blocks;
 }
 
-static void drop_waiting(struct h5driver *driver) {
-    for (size_t i = 0; i < driver->num_waiting; ++i)
-        memory_free(driver->waiting[i].bytes);
-    driver->num_waiting = 0;
+/* Before an opened file is changed its image is as it will be: an image has no more than its file.
+ */
+static void save_first(struct h5driver *driver) {
+    struct problem problem = {0};
+    if (!h5image_write(&driver->image, driver->end_of_allocation, driver->image_path, &problem))
+        record_error(driver, "keeping the metadata", 0);
 }
 
+static void write_block(struct h5driver *driver, const struct h5block *block) {
+    write_now(driver, block->address, block->size, block->bytes);
+}
+
+/* What is taken back, when an opened file is cut, was added in the order of step 3. */
 static void write_waiting(struct h5driver *driver) {
-    if (driver->end_of_file < driver->end_of_allocation)
-        resize_file(driver);
-    if (is_failed(driver))
-        return; /* the waiting blocks stay readable for HDF5 */
-    sort_waiting(driver->waiting, driver->num_waiting);
-    for (size_t i = 0; i < driver->num_waiting; ++i)
-        write_now(driver, driver->waiting[i].address, driver->waiting[i].size,
-                  driver->waiting[i].bytes);
+    extend_file(driver);
+    if (driver->is_restoring)
+        save_first(driver);
     if (is_failed(driver))
         return;
-    resize_file(driver);
-    drop_waiting(driver);
-    driver->num_flushed_blocks = driver->num_blocks;
+    size_t count;
+    struct h5block **blocks = sorted_waiting(driver, &count);
+    for (size_t i = 0; i < count; ++i)
+        write_block(driver, blocks[driver->is_restoring ? count - 1 - i : i]);
+    memory_free(blocks);
+    if (is_failed(driver))
+        return;
+    driver->is_restoring = false;
+    for (size_t i = 0; i < driver->image.count; ++i) {
+        driver->image.blocks[i].is_waiting = false;
+        driver->image.blocks[i].is_flushed = true;
+    }
+}
+
+/* Reads up to `size` bytes; what is behind the end of the file is 0. */
+static bool read_disk(const struct h5driver *driver, haddr_t address, size_t size, void *bytes) {
+    size_t done = 0;
+    while (done < size) {
+        const ssize_t got =
+            pread(driver->descriptor, (char *)bytes + done, size - done, (off_t)(address + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return false;
+        if (got == 0)
+            break;
+        done += (size_t)got;
+    }
+    memset((char *)bytes + done, 0, size - done);
+    return true;
+}
+
+/* Blocks on the disk that differ from the image are written at the first flush. */
+static void compare_with_disk(struct h5driver *driver) {
+    driver->must_compare = false;
+    driver->is_restoring = true;
+    for (size_t i = 0; i < driver->image.count; ++i) {
+        struct h5block *block = &driver->image.blocks[i];
+        unsigned char *found = memory_allocate(block->size, 1, "HDF5 metadata");
+        block->is_waiting = !read_disk(driver, block->address, block->size, found) ||
+                            memcmp(found, block->bytes, block->size) != 0;
+        memory_free(found);
+    }
 }
 
 /* ---- what HDF5 calls ---- */
+
+/* An opened file's image; false, and HDF5 is told why, if there is none that fits. */
+static bool read_image(struct h5driver *driver) {
+    struct problem problem = {0};
+    uint64_t end = 0;
+    if (h5image_read(&driver->image, driver->image_path, &end, &problem) &&
+        driver->end_of_file < end)
+        problem_set(&problem, EXIT_DATA, "it has %llu bytes, its metadata speak of %llu",
+                    (unsigned long long)driver->end_of_file, (unsigned long long)end);
+    if (problem.exit_code == 0)
+        return true;
+    H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_VFL, H5E_CANTOPENFILE,
+             "%s", problem.text);
+    return false;
+}
+
+static void destroy(struct h5driver *driver) {
+    close(driver->descriptor);
+    h5image_free(&driver->image);
+    memory_free(driver->image_path);
+    memory_free(driver);
+}
 
 static H5FD_t *driver_open(const char *path, unsigned flags, hid_t access, haddr_t largest) {
     (void)access;
@@ -225,18 +253,23 @@ static H5FD_t *driver_open(const char *path, unsigned flags, hid_t access, haddr
     driver->must_empty = (flags & H5F_ACC_TRUNC) != 0;
     driver->end_of_file = driver->must_empty ? 0 : (haddr_t)status.st_size;
     driver->end_of_old_blocks = driver->end_of_file;
+    driver->image_path = memory_format("%s" H5DRIVER_IMAGE, path);
+    driver->must_compare = (flags & (H5F_ACC_TRUNC | H5F_ACC_CREAT)) == 0;
+    if (driver->must_compare && !read_image(driver)) {
+        destroy(driver);
+        return NULL;
+    }
     return &driver->base;
 }
 
 static herr_t driver_close(H5FD_t *base) {
     struct h5driver *driver = driver_from(base);
-    if (driver->num_waiting > 0)
+    bool is_waiting = false;
+    for (size_t i = 0; i < driver->image.count; ++i)
+        is_waiting = is_waiting || driver->image.blocks[i].is_waiting;
+    if (is_waiting)
         write_waiting(driver);
-    drop_waiting(driver);
-    close(driver->descriptor);
-    memory_free(driver->waiting);
-    memory_free(driver->blocks);
-    memory_free(driver);
+    destroy(driver);
     return 0;
 }
 
@@ -282,31 +315,14 @@ static herr_t driver_get_handle(H5FD_t *base, hid_t access, void **handle) {
 
 static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *bytes) {
-    (void)type;
     (void)transfer;
-    const struct h5driver *driver = driver_from(base);
-    size_t done = 0;
-    while (done < size) {
-        const ssize_t got =
-            pread(driver->descriptor, (char *)bytes + done, size - done, (off_t)(address + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return push_error(H5E_READERROR, "read");
-        if (got == 0)
-            break;
-        done += (size_t)got;
-    }
-    memset((char *)bytes + done, 0, size - done);
-    for (size_t i = 0; i < driver->num_waiting; ++i) {
-        const struct waiting_block *block = &driver->waiting[i];
-        const haddr_t from = block->address > address ? block->address : address;
-        const haddr_t block_end = block->address + block->size, end = address + size;
-        const haddr_t to = block_end < end ? block_end : end;
-        if (from < to)
-            memcpy((char *)bytes + (from - address), block->bytes + (from - block->address),
-                   (size_t)(to - from));
-    }
+    struct h5driver *driver = driver_from(base);
+    if (driver->must_compare)
+        compare_with_disk(driver);
+    if (type != H5FD_MEM_DRAW)
+        h5image_get(&driver->image, address, size, bytes);
+    else if (!read_disk(driver, address, size, bytes))
+        return push_error(H5E_READERROR, "read");
     return 0;
 }
 
@@ -318,14 +334,11 @@ static herr_t driver_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_
         write_now(driver, address, size, bytes);
         return 0;
     }
-    if (is_failed(driver) || is_flushed_block(driver, address)) {
-        keep_waiting(driver, type, address, size, bytes);
-        return 0;
-    }
-    remember_block(driver, address);
-    write_now(driver, address, size, bytes);
-    if (is_failed(driver))
-        keep_waiting(driver, type, address, size, bytes);
+    struct h5block *block = h5image_put(&driver->image, address, size, bytes);
+    block->place = place_in_flush(type, size, bytes);
+    block->is_waiting = block->is_flushed || address < driver->end_of_old_blocks;
+    if (!block->is_waiting)
+        write_block(driver, block);
     return 0;
 }
 
@@ -392,4 +405,8 @@ const char *h5driver_error(const struct h5driver *driver) {
 void h5driver_sync(struct h5driver *driver) {
     if (!is_failed(driver) && fsync(driver->descriptor) != 0)
         record_error(driver, "fsync", driver->end_of_file);
+}
+
+bool h5driver_save(const struct h5driver *driver, struct problem *problem) {
+    return h5image_write(&driver->image, driver->end_of_allocation, driver->image_path, problem);
 }

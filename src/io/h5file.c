@@ -135,6 +135,10 @@ bool h5file_sync(struct h5file *file, struct problem *problem) {
     return check(file, true, "syncing", "the file", problem) && is_good;
 }
 
+bool h5file_save(struct h5file *file, struct problem *problem) {
+    return h5file_sync(file, problem) && h5driver_save(file->driver, problem);
+}
+
 bool h5file_close(struct h5file **file_pointer, struct problem *problem) {
     struct h5file *file = *file_pointer;
     if (file == NULL)

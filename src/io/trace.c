@@ -144,7 +144,7 @@ static bool create_table(struct trace *trace, enum table_name name, struct probl
     return is_good;
 }
 
-/* Cuts `step` first, and has it on the disk before the others. */
+/* Cuts `step` first: no row that it counts is without its others. */
 static bool continue_table(struct trace *trace, enum table_name name, size_t num_rows,
                            struct problem *problem) {
     const struct table_description *description = &table_descriptions[name];
@@ -153,9 +153,8 @@ static bool continue_table(struct trace *trace, enum table_name name, size_t num
     table->num_written = num_rows;
     bool is_good = true;
     for (size_t i = 0; is_good && i < table->num_columns; ++i)
-        is_good = create_column(trace, &description->columns[i], &num_rows, &table->columns[i],
-                                problem) &&
-                  (i > 0 || h5file_flush(trace->file, problem));
+        is_good =
+            create_column(trace, &description->columns[i], &num_rows, &table->columns[i], problem);
     return is_good;
 }
 
@@ -273,7 +272,7 @@ bool trace_flush(struct trace *trace, struct problem *problem) {
 }
 
 bool trace_sync(struct trace *trace, struct problem *problem) {
-    return trace_flush(trace, problem) && h5file_sync(trace->file, problem);
+    return trace_flush(trace, problem) && h5file_save(trace->file, problem);
 }
 
 bool trace_flush_if_due(struct trace *trace, struct problem *problem) {
@@ -427,7 +426,7 @@ bool trace_close(struct trace **trace_pointer, struct problem *problem) {
     struct trace *trace = *trace_pointer;
     if (trace == NULL)
         return true;
-    const bool is_written = trace_flush(trace, problem);
+    const bool is_written = trace_sync(trace, problem);
     const bool is_closed = h5file_close(&trace->file, problem);
     for (int name = 0; name < NUM_TABLES; ++name)
         for (size_t i = 0; i < trace->tables[name].num_columns; ++i)

@@ -435,14 +435,26 @@ def test_checkpoint_of_another_model():
     assert outcome.code == DATA and len(outcome.messages) == 1, outcome
 
 
-@cases(flipped=0, cut=-1, half=0.5, header=100, empty=None, missing="missing")
+def test_damaged_head_of_the_trace():
+    """What HDF5 reads of it is kept in trace.h5.meta, and becomes as it was."""
+    job, expected = partial("trace-head")
+    path = job.output / "trace.h5"
+    path.write_bytes(bytes(2048) + path.read_bytes()[2048:])
+    checkpoints(job)[-1].unlink()
+    found = resumed(job, 2)
+    assert not list(job.output.glob("trace.h5.damaged*")), found.outcome
+    assert found.trace["/retrain/step"].numbers == list(range(1, 13))
+    assert found.ranks == expected.ranks
+
+
+@cases(meta="meta", cut=-1, half=0.5, header=100, empty=None, missing="missing")
 def test_damaged_trace(at):
     """It is kept, and a new one goes on."""
     job, expected = partial(f"trace-{at}")
     path = job.output / "trace.h5"
     data = path.read_bytes()
-    if at == 0:
-        path.write_bytes(b"\0" + data[1:])
+    if at == "meta":
+        (job.output / "trace.h5.meta").unlink()
     elif at == "missing":
         path.unlink()
     else:

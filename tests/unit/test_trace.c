@@ -40,8 +40,10 @@ static int make_folder(void **state) {
 }
 
 static int remove_folder(void **state) {
-    char *path = file_join(*state, "trace.h5");
+    char *path = file_join(*state, "trace.h5"), *meta = file_join(*state, "trace.h5.meta");
     unlink(path);
+    unlink(meta);
+    memory_free(meta);
     memory_free(path);
     const bool is_gone = rmdir(*state) == 0;
     memory_free(*state);

@@ -20,9 +20,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MODULES = 2, COMPONENTS = 3, RETRAIN = 2 /* the place of its table */ };
+enum {
+    CHECKPOINT_STEPS = 3,
+    MODULES = 2,
+    COMPONENTS = 3,
+    RETRAIN = 2 /* the place of its table */
+};
 static const char *const names[MODULES] = {"a", "b"};
-static const char PATH[] = "trace.h5", ASIDE[] = "trace.h5.damaged-1", COPY[] = "copy.h5";
+static const char PATH[] = "trace.h5", META[] = "trace.h5.meta",
+                  META_UNFINISHED[] = "trace.h5.meta.tmp", ASIDE[] = "trace.h5.damaged-1",
+                  COPY[] = "copy.h5";
 
 /* ---- a folder for the files of a test ---- */
 
@@ -34,6 +41,8 @@ static int enter_folder(void **state) {
 
 static int leave_folder(void **state) {
     unlink(PATH);
+    unlink(META);
+    unlink(META_UNFINISHED);
     unlink(ASIDE);
     unlink(COPY);
     const bool is_gone = chdir("/") == 0 && rmdir(*state) == 0;
@@ -171,7 +180,8 @@ static size_t kill_writer(size_t num_rows, long delay_microseconds) {
         char *warning;
         struct trace *trace = go_on(num_rows, &warning, &problem);
         for (size_t step = num_rows + 1; trace != NULL && warning == NULL; ++step)
-            if (!add_rows(trace, step, step, &problem) || !trace_flush(trace, &problem) ||
+            if (!add_rows(trace, step, step, &problem) ||
+                !(step % CHECKPOINT_STEPS == 0 ? trace_sync : trace_flush)(trace, &problem) ||
                 write(ends[1], &step, sizeof step) < 0)
                 break;
         _exit(1);
@@ -197,9 +207,9 @@ static void test_killed_again_and_again(void **state) {
     write_new(600);
     size_t num_rows = 600;
     for (long i = 0; i < 400; ++i) {
-        const size_t told = kill_writer(num_rows, 200 + 331 * i % 9000);
+        const size_t told = kill_writer(num_rows, 200 + 1331 * i % 30000);
         assert_true(check_sure_rows(1, told) >= told);
-        num_rows = told - told % 7; /* a checkpoint before */
+        num_rows = told - told % CHECKPOINT_STEPS;
     }
     assert_true(num_rows > 600);
 }
@@ -214,12 +224,14 @@ static size_t size_of(const char *path) {
 static void test_truncated_anywhere(void **state) {
     (void)state;
     write_new(300);
-    size_t size = 0;
+    size_t size = 0, meta_size = 0;
     struct problem problem = {0};
-    char *whole = file_read(PATH, &size, &problem);
+    char *whole = file_read(PATH, &size, &problem), *meta = file_read(META, &meta_size, &problem);
     assert_non_null(whole);
+    assert_non_null(meta);
     for (size_t length = 0; length < size; length += length < 2048 ? 61 : 1021) {
         assert_true(file_write_atomically(PATH, whole, length, &problem));
+        assert_true(file_write_atomically(META, meta, meta_size, &problem));
         char *warning;
         struct trace *trace = go_on(300, &warning, &problem);
         assert_non_null(trace);
@@ -232,6 +244,68 @@ static void test_truncated_anywhere(void **state) {
         memory_free(warning);
         unlink(ASIDE);
     }
+    memory_free(meta);
+    memory_free(whole);
+}
+
+/* HDF5 does not see what damage is in the file's metadata; rows are data and may be wrong. */
+static void test_damaged_anywhere(void **state) {
+    (void)state;
+    enum { HOLE = 24 };
+    write_new(300);
+    size_t size = 0, meta_size = 0;
+    struct problem problem = {0};
+    char *whole = file_read(PATH, &size, &problem), *meta = file_read(META, &meta_size, &problem);
+    for (size_t at = 0; at + HOLE <= size; at += 353) {
+        char kept[HOLE];
+        memcpy(kept, whole + at, HOLE);
+        memset(whole + at, at % 2 == 0 ? 0xff : 0x01, HOLE);
+        assert_true(file_write_atomically(PATH, whole, size, &problem));
+        assert_true(file_write_atomically(META, meta, meta_size, &problem));
+        memcpy(whole + at, kept, HOLE);
+        char *warning;
+        struct trace *trace = go_on(299, &warning, &problem);
+        assert_non_null(trace);
+        assert_null(warning);
+        assert_true(add_rows(trace, 300, 310, &problem));
+        assert_true(trace_close(&trace, &problem));
+        size_t count;
+        const hid_t file = H5Fopen(PATH, H5F_ACC_RDONLY, H5P_DEFAULT);
+        memory_free(read_column(file, "/retrain/step", &count));
+        H5Fclose(file);
+        assert_int_equal(count, 310);
+    }
+    memory_free(meta);
+    memory_free(whole);
+}
+
+/* Without its own metadata a file is not gone on with. */
+static void test_damaged_image(void **state) {
+    (void)state;
+    write_new(30);
+    size_t size = 0, meta_size = 0;
+    struct problem problem = {0};
+    char *whole = file_read(PATH, &size, &problem), *meta = file_read(META, &meta_size, &problem);
+    for (size_t at = 0; at <= meta_size; at += at + 97 < meta_size ? 97 : 1) {
+        assert_true(file_write_atomically(PATH, whole, size, &problem));
+        if (at < meta_size)
+            meta[at] = (char)(meta[at] ^ 4);
+        else
+            --meta_size;
+        assert_true(file_write_atomically(META, meta, meta_size, &problem));
+        char *warning;
+        struct trace *trace = go_on(30, &warning, &problem);
+        assert_non_null(trace);
+        assert_non_null(strstr(warning, META));
+        assert_true(trace_close(&trace, &problem));
+        memory_free(warning);
+        unlink(ASIDE);
+        if (at < meta_size)
+            meta[at] = (char)(meta[at] ^ 4);
+        else
+            break;
+    }
+    memory_free(meta);
     memory_free(whole);
 }
 
@@ -271,6 +345,8 @@ int main(void) {
         CONTINUE_TEST(test_long_trace),
         CONTINUE_TEST(test_killed_again_and_again),
         CONTINUE_TEST(test_truncated_anywhere),
+        CONTINUE_TEST(test_damaged_anywhere),
+        CONTINUE_TEST(test_damaged_image),
         CONTINUE_TEST(test_fewer_rows_than_the_checkpoint),
         CONTINUE_TEST(test_locked_file_is_left_alone),
     };
