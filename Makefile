@@ -65,7 +65,8 @@ BIN      = build/fuzz/bin
 MPI_CFLAGS := $(shell $(CC) --showme:compile)
 MPI_LIBS   := $(shell $(CC) --showme:link)
 override CC = clang
-override OPT = -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all
+override OPT = -O2 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+    -fno-sanitize-coverage=trace-cmp
 WARNINGS = -Wall -Wextra -Werror -Wno-pass-failed -Wno-missing-field-initializers
 else
 BUILD    = build/release
@@ -132,7 +133,7 @@ $(BUILD)/tools/%: tests/tools/%.c $(LIBRARY) $(BUILD)/flags
 
 # A fuzzing harness: with libFuzzer, or else with a main function that gives it the inputs that are kept.
 HARNESS = tests/fuzz/fuzz.c tests/fuzz/exact_memory.c $(if $(filter 1,$(FUZZ)),,tests/fuzz/replay.c)
-$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(HARNESS) tests/fuzz/fuzz.h tests/fuzz/lm_harness.h $(LIBRARY) $(BUILD)/flags
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(HARNESS) $(wildcard tests/fuzz/*.h) $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) -Itests/fuzz $(CFLAGS) $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer) -Wl,--wrap=report_abort \

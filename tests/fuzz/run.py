@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HERE = ROOT / "tests" / "fuzz"
 BUILD = ROOT / "build" / "fuzz"
-LONGEST = 16384  # bytes of an input
+LONGEST = 4096  # bytes of an input
 HANG_SECONDS = 20
 WORD = re.compile(rb'"([^"\\\n]{1,40})"')
 

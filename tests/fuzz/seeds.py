@@ -216,6 +216,32 @@ def adapter():
         yield parts(bytes([number]) + text(options), safetensors(tensors))
 
 
+def changes(*places, cut=0):
+    return struct.pack(">H", cut) + b"".join(struct.pack(">I", offset << 8 | byte) for offset, byte in places)
+
+
+def trace():
+    yield parts(changes(), changes())
+    for offset in (0, 8, 40, 100, 900, 2000, 5000):
+        yield parts(changes((offset, 255), (offset + 1, 1)) + b"\n", changes())
+    yield parts(changes(cut=1), changes())
+    yield parts(changes() + b"\n", changes((30, 7)))
+
+
+def checkpoint():
+    yield changes()
+    yield changes((1000, 1))
+    yield changes(cut=3)
+
+
+def image():
+    def block(address, data, place=3):
+        return struct.pack("<QQQ", address, len(data), place) + data
+    yield struct.pack("<Q", 100)
+    yield struct.pack("<Q", 100) + block(0, b"abc") + block(50, b"d" * 50, 0)
+    yield struct.pack("<Q", 10) + block(0, b"abc") + block(2, b"d")
+
+
 REAL = {  # beginnings of real files: (path below DATA, bytes in front)
     "glue": [("glue/CoLA/train.tsv", b"\0\x09"), ("glue/MRPC/train.tsv", b"\2\x09"), ("glue/STS-B/train.tsv", b"\4\x09")],
     "conll": [("ner/NCBI-disease-IOB/train.tsv", b"\x27"), ("ner/BC5CDR-IOB/train.tsv", b"\xa7")],
