@@ -135,7 +135,7 @@ static void do_pass(struct bench *bench, enum stage_pass pass) {
 }
 
 static void time_pass(struct bench *bench, enum stage_pass pass) {
-    if (!bench->stage->options.has_embedding && pass <= PASS_EVALUATE)
+    if (!bench->stage->options.has_embedding)
         scatter(slot_input(bench->slot), bench->message);
     scatter(bench->input, bench->message);
     scatter(bench->output, bench->message);

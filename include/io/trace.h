@@ -65,10 +65,11 @@ struct trace_evaluation_row {
  * num_components is 0 or has_allocation. Each dataset has the attributes "units" and "description".
  */
 struct trace *trace_create(const struct trace_options *options, struct problem *problem);
-/* Goes on with the file of an earlier run with the same options, cut back to its first rows
- * [TRACE_NUM_TABLES]. If it is missing, damaged or has fewer, it is kept under another name, a new
- * one is made, and *warning says so (free with memory_free). A process killed while it cuts leaves
- * all rows that stay; of others that `step` still counts, some have 0 there. */
+/* Goes on with the file of an earlier run with the same options, as it was at its last trace_sync
+ * (io/h5file.h: h5file_save), cut back to its first rows [TRACE_NUM_TABLES]. If it is missing, cut
+ * off or has fewer, or what trace_sync left beside it is damaged, it is kept under another name, a
+ * new one is made, and *warning says so (free with memory_free). A process killed while it cuts
+ * leaves all rows that stay; of others that `step` still counts, some have 0 there. */
 struct trace *trace_continue(const struct trace_options *options, const size_t *rows,
                              char **warning, struct problem *problem);
 /* Rows of each table so far, [TRACE_NUM_TABLES]. */

@@ -57,8 +57,8 @@ struct h5block *h5image_put(struct h5image *image, uint64_t address, size_t size
     size_t last = first;
     while (last < image->count && image->blocks[last].address < address + size)
         ++last;
-    struct h5block *block = &image->blocks[first];
-    if (last != first + 1 || block->address != address || block->size != size) {
+    struct h5block *block = last == first + 1 ? &image->blocks[first] : NULL;
+    if (block == NULL || block->address != address || block->size != size) {
         block = replace(image, first, last);
         block->address = address;
         block->size = size;

@@ -111,6 +111,8 @@ static bool create_column(struct trace *trace, const struct column_description *
                           const size_t *rows, struct column *column, struct problem *problem) {
     const size_t shape[2] = {trace->num_modules, trace->num_components};
     const size_t num_dimensions = (size_t)description->shape;
+    FAULT_UNLESS(num_dimensions <= 2, "%s: a row of %zu dimensions", description->path,
+                 num_dimensions);
     size_t row_size = 1;
     for (size_t i = 0; i < num_dimensions; ++i)
         row_size *= shape[i];

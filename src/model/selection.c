@@ -22,7 +22,8 @@ void selection_forward(enum selection_constraint constraint, const float *logits
             softmax(a, k, q);
         else
             for (size_t j = 0; j < k; ++j)
-                q[j] = constraint == CONSTRAINT_SIGMOID ? (float)(1.0 / (1.0 + exp(-a[j]))) : a[j];
+                q[j] = constraint == CONSTRAINT_SIGMOID ? (float)(1.0 / (1.0 + exp(-(double)a[j])))
+                                                        : a[j];
     }
 }
 
@@ -84,9 +85,9 @@ void selection_ranks(enum threshold_rule rule, const float *logits, const float 
 double selection_entropy(const float *selection, size_t k) {
     double sum = 0, entropy = 0;
     for (size_t j = 0; j < k; ++j)
-        sum += fabs(selection[j]);
+        sum += fabs((double)selection[j]);
     for (size_t j = 0; j < k; ++j) {
-        const double p = sum > 0 ? fabs(selection[j]) / sum : 0;
+        const double p = sum > 0 ? fabs((double)selection[j]) / sum : 0;
         if (p > 0)
             entropy -= p * log(p);
     }

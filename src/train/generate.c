@@ -180,6 +180,7 @@ static void log_softmax(float *logits, size_t rows, size_t width) {
         double sum = 0;
         for (size_t j = 0; j < width; ++j)
             sum += exp((double)(row[j] - largest));
+        /* cppcheck-suppress invalidFunctionArg ; at least 1, from the largest */
         const float log_sum = largest + (float)log(sum);
 #pragma omp simd
         for (size_t j = 0; j < width; ++j)

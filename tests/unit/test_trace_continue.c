@@ -207,7 +207,7 @@ static void test_killed_again_and_again(void **state) {
     write_new(600);
     size_t num_rows = 600;
     for (long i = 0; i < 400; ++i) {
-        const size_t told = kill_writer(num_rows, 200 + 1331 * i % 30000);
+        const size_t told = kill_writer(num_rows, i % 40 == 39 ? 500000 : 200 + 1331 * i % 30000);
         assert_true(check_sure_rows(1, told) >= told);
         num_rows = told - told % CHECKPOINT_STEPS;
     }
