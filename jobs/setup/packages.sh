@@ -21,6 +21,8 @@ h5dump   | hdf5-tools | HDF5's h5dump, for the tests | PATH
 venv     | python3-venv | venv of that Python, for make check-peers | PYTHON
 slurm    | slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge | Slurm, for make check-scheduler | PATH
 qsub     | slurm-wlm-torque | qsub of Slurm, for make check-scheduler | PATH
+clang-tidy | clang-tidy | clang-tidy, for make lint | PATH
+cppcheck | cppcheck | cppcheck, for make lint | PATH
 fuzzer   | clang libclang-rt-dev libomp-dev llvm | clang with libFuzzer and OpenMP, for make fuzz | PATH
 ip       | iproute2 | ip, for make check-scheduler | PATH
 blas     | | BLIS as the BLAS of ScaLAPACK and LAPACK | BLIS_LIBS SCALAPACK_LIBS

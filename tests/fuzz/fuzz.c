@@ -59,6 +59,12 @@ void __wrap_report_abort(int exit_code, const char *file, int line, const char *
 
 /* ---- the input ---- */
 
+static size_t file_bytes;
+
+void fuzz_count_file(size_t size) {
+    file_bytes += size;
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
@@ -72,8 +78,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const size_t blocks_before = memory_blocks_now(), bytes_before = bytes_now;
     bytes_peak = bytes_now;
+    file_bytes = 0;
     fuzz_one(size > 0 ? (const char *)data : "", size);
-    check_memory(size, blocks_before, bytes_before);
+    check_memory(size + file_bytes, blocks_before, bytes_before);
     return 0;
 }
 

@@ -44,6 +44,9 @@ const char *fuzz_path(const char *name);
 /* Writes a file there; removes it where the part is missing. Its path as fuzz_path. */
 const char *fuzz_put(const char *name, struct part part);
 
+/* A file of so many bytes counts as a part of this input. */
+void fuzz_count_file(size_t size);
+
 /* Small vocabularies, as text: WordPiece's vocab.txt; vocab.json and merges.txt of all bytes. */
 const char *fuzz_vocabulary(void);
 struct tokenizer *fuzz_wordpiece_tokenizer(void);

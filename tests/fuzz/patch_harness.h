@@ -26,6 +26,7 @@ static inline const char *put_changed(const char *name, const struct original *o
                                       struct part changes) {
     char *bytes = memory_allocate(original->size, 1, "a changed file");
     memcpy(bytes, original->bytes, original->size);
+    fuzz_count_file(original->size);
     const size_t cut = fuzz_take_byte(&changes) << 8 | fuzz_take_byte(&changes);
     while (changes.size > 0) {
         size_t offset = fuzz_take_byte(&changes);

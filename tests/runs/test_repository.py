@@ -9,7 +9,7 @@ import common
 from common import ROOT, Skip
 
 TOP = {"Makefile", "src", "include", "jobs", "inputs", "outputs", "tests", "analysis", "README.md",
-       "LICENSE", ".ci", ".clang-format", ".gitignore"}
+       "LICENSE", ".ci", ".clang-format", ".clang-tidy", ".gitignore"}
 # What each layer may include besides itself; the files outside of folders may include anything.
 LAYERS = {
     "base": (),
