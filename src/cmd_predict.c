@@ -72,7 +72,9 @@ static struct predictions predict(const struct saved_run *run, const struct data
     for (size_t i = 0; i < count; ++i)
         hidden.labels[i] = LABEL_IGNORED;
     struct trainer trainer = job_trainer(&run->job);
+    trainer.optimizer = run->job.config.optimizer;
     trainer.dev = &hidden;
+    trainer_limit_batch(&trainer);
     struct pipeline *pipeline = trainer_pipeline(&trainer, run->stage, false);
     const struct point point = {run->factors, NULL};
     struct predictions predictions;

@@ -217,7 +217,7 @@ void job_close(struct job *job) {
 }
 
 struct trainer job_trainer(const struct job *job) {
-    return (struct trainer){
+    struct trainer trainer = {
         .texts = job->config.task.kind == TASK_LANGUAGE_MODELING ? &job->texts : NULL,
         .comms = job->comms,
         .seed = job->config.run.seed,
@@ -234,4 +234,6 @@ struct trainer job_trainer(const struct job *job) {
         .trace_every = job->config.output.trace_every,
         .timeline_step = job->config.output.timeline_step,
     };
+    trainer_limit_batch(&trainer);
+    return trainer;
 }

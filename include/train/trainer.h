@@ -23,6 +23,7 @@ typedef void (*rehearsal_look)(void *context, enum phase phase, const struct sta
 
 struct text_evaluation;
 struct checkpoints;
+struct training_state;
 
 struct trainer {
     struct comms comms;
@@ -51,6 +52,9 @@ uint64_t phase_step(enum phase phase, size_t step);
 /* Tokens of the longest example of the datasets that are there. */
 size_t trainer_longest(const struct trainer *trainer);
 
+/* Takes away what no batch needs: one is at most the largest dataset. */
+void trainer_limit_batch(struct trainer *trainer);
+
 /* A pipeline whose slots hold any batch of the trainer's data. Collective. */
 struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct stage *stage,
                                   bool keeps_tangents);
@@ -60,14 +64,21 @@ struct batch *trainer_batch(const struct trainer *trainer);
 double trainer_gradient_scale(const struct trainer *trainer, double norm);
 
 /* One update of the factors by AdamW with clipping; returns the gradient's norm before clipping.
- * Collective. */
+ * Where that is not finite the factors stay as they are. Collective. */
 double trainer_update_factors(const struct trainer *trainer, const struct pipeline *pipeline,
                               double rate, const float *gradient, struct adam *adam,
                               float *factors);
 
-/* False on every rank, with EXIT_NUMERICS, if the loss (the same on all ranks) is not finite. */
-bool trainer_check_loss(double loss, const char *phase, const char *what, size_t step,
-                        struct problem *problem);
+/* False on every rank, with EXIT_NUMERICS, if the loss (the same on all ranks) of these factors is
+ * not finite. Collective. */
+bool trainer_check_loss(double loss, const struct pipeline *pipeline, const float *factors,
+                        const char *phase, const char *what, size_t step, struct problem *problem);
+
+/* After a step: false with EXIT_NUMERICS if the gradient, the hypergradient, or what the update has
+ * made of the factors and the selection logits is not finite. Such a state is not to be saved. The
+ * problem may be this rank's alone. Not collective. */
+bool trainer_check_state(const struct stage *stage, const struct training_state *state,
+                         const float *gradient, const char *phase, struct problem *problem);
 
 /* Around iteration `step` of a phase: its timeline, of all ranks, goes to the trace if it is the
  * one to be recorded. Collective. */

@@ -181,7 +181,9 @@ static void update(struct retrain *retrain, struct problem *problem) {
     trainer_start_timeline(trainer, state->step + 1);
     iterate(retrain, problem);
     trainer_stop_timeline(trainer, "retrain", state->step, problem);
-    trainer_check_loss(state->loss_train, "retrain", "training", state->step, problem);
+    if (trainer_check_loss(state->loss_train, retrain->pipeline, state->factors, "retrain",
+                           "training", state->step, problem))
+        trainer_check_state(retrain->stage, state, retrain->gradient.factors, "retrain", problem);
     const bool is_last = state->step == retrain->num_steps;
     const bool ends_epoch = state->step % retrain->steps_per_epoch == 0;
     state->owes_evaluation =

@@ -361,6 +361,21 @@ static double largest_movement(const struct search *search) {
     return all;
 }
 
+static void check_numbers(const struct search *search, struct problem *problem) {
+    const struct training_state *state = &search->state;
+    const struct {
+        double loss;
+        const char *what;
+    } losses[] = {{state->loss_train, "training"},
+                  {search->has_validation_loss ? state->loss_validation : 0, "validation"}};
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < sizeof losses / sizeof *losses; ++i)
+        is_good = trainer_check_loss(losses[i].loss, search->pipeline, state->factors, "search",
+                                     losses[i].what, state->step, problem);
+    if (is_good)
+        trainer_check_state(search->stage, state, search->gradient.factors, "search", problem);
+}
+
 /* One iteration, and what is told of it. */
 static bool advance(struct search *search, struct search_result *result, float *d_logits,
                     struct problem *problem) {
@@ -372,9 +387,7 @@ static bool advance(struct search *search, struct search_result *result, float *
     iterate(search);
     trainer_stop_timeline(trainer, "search", state->step, problem);
     const bool is_last = state->step == search->num_steps;
-    if (trainer_check_loss(state->loss_train, "search", "training", state->step, problem) &&
-        search->has_validation_loss)
-        trainer_check_loss(state->loss_validation, "search", "validation", state->step, problem);
+    check_numbers(search, problem);
     const bool wants_row = is_last || state->step % trainer->trace_every == 0;
     const struct decision decision = checkpoints_decide(trainer, is_last);
     search->state.seconds = MPI_Wtime() - search->start;

@@ -2,8 +2,11 @@
 #include "train/trainer.h"
 
 #include "base/memory.h"
+#include "train/state.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 uint64_t phase_step(enum phase phase, size_t step) {
     return ((uint64_t)phase << 48) + step;
@@ -17,6 +20,17 @@ size_t trainer_longest(const struct trainer *trainer) {
         if (sets[i] != NULL && sets[i]->longest > longest)
             longest = sets[i]->longest;
     return longest;
+}
+
+void trainer_limit_batch(struct trainer *trainer) {
+    const struct dataset *sets[] = {trainer->train, trainer->dev, trainer->other_dev,
+                                    trainer->test};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; ++i)
+        if (sets[i] != NULL && sets[i]->num_examples > most)
+            most = sets[i]->num_examples;
+    if (most > 0 && trainer->optimizer.batch_size > most)
+        trainer->optimizer.batch_size = most;
 }
 
 struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct stage *stage,
@@ -39,7 +53,7 @@ struct batch *trainer_batch(const struct trainer *trainer) {
 
 double trainer_gradient_scale(const struct trainer *trainer, double norm) {
     const double limit = trainer->optimizer.max_grad_norm;
-    return limit > 0 && norm > limit ? limit / (norm + 1e-6) : 1;
+    return limit > 0 ? fmin(1, limit / (norm + 1e-6)) : 1; /* torch.nn.utils.clip_grad_norm_ */
 }
 
 double trainer_update_factors(const struct trainer *trainer, const struct pipeline *pipeline,
@@ -48,6 +62,10 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
     const struct optimizer_options *options = &trainer->optimizer;
     timer_start(trainer->timers, "optimizer");
     const double norm = pipeline_norm(pipeline, gradient);
+    if (!isfinite(norm)) { /* the factors that led to it stay: a message names the largest */
+        timer_stop(trainer->timers);
+        return norm;
+    }
     const struct adam_step step = {
         .rate = rate,
         .beta1 = options->beta1,
@@ -62,14 +80,106 @@ double trainer_update_factors(const struct trainer *trainer, const struct pipeli
     return norm;
 }
 
-bool trainer_check_loss(double loss, const char *phase, const char *what, size_t step,
-                        struct problem *problem) {
+/* The tensor with the number of the largest size; not a number counts as the largest. */
+struct extreme {
+    double size;
+    char name[200];
+};
+
+static struct extreme find_largest(const struct parameter_table *table, const float *values) {
+    struct extreme largest = {.size = -1};
+    for (size_t e = 0; e < table->count; ++e) {
+        const struct parameter *entry = &table->entries[e];
+        const float *numbers = values + entry->offset;
+        double size = 0;
+        for (size_t i = 0; i < entry->rows * entry->columns; ++i)
+            size = fmax(size, isnan(numbers[i]) ? (double)INFINITY : fabs((double)numbers[i]));
+        if (size <= largest.size)
+            continue;
+        largest.size = size;
+        snprintf(largest.name, sizeof largest.name, "%s", entry->name);
+    }
+    return largest;
+}
+
+/* That of all stages; of equal ones the first. Collective. */
+static struct extreme find_largest_of_all(const struct pipeline *pipeline, const float *values) {
+    const struct comm *comm = &pipeline_comms(pipeline)->stages;
+    const struct extreme own = find_largest(&pipeline_stage(pipeline)->factors, values);
+    struct extreme *all = memory_allocate((size_t)comm->size, sizeof *all, "a message");
+    comm_all_gather(comm, &own, 1, sizeof own, all);
+    struct extreme largest = all[0];
+    for (int i = 1; i < comm->size; ++i)
+        if (all[i].size > largest.size)
+            largest = all[i];
+    memory_free(all);
+    return largest;
+}
+
+bool trainer_check_loss(double loss, const struct pipeline *pipeline, const float *factors,
+                        const char *phase, const char *what, size_t step, struct problem *problem) {
     if (isfinite(loss))
         return true;
+    const struct extreme largest = find_largest_of_all(pipeline, factors);
     return problem_set(problem, EXIT_NUMERICS,
-                       "%s, step %zu: the %s loss is not finite (%g); a smaller learning rate "
-                       "(optimizer.lr, search.selection_lr) usually helps",
-                       phase, step, what, loss);
+                       "%s, step %zu: the %s loss is not finite (%g); the largest trained number "
+                       "is %.3g, in %s; a smaller learning rate (optimizer.lr, "
+                       "search.selection_lr) usually helps",
+                       phase, step, what, loss, largest.size, largest.name);
+}
+
+static bool is_finite(const float *values, size_t size) {
+    float sum = 0; /* 0 times what is not finite is not a number */
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < size; ++i)
+        sum += 0 * values[i];
+    return sum == 0;
+}
+
+static bool check_tensors(const struct stage *stage, const float *values, const char *phase,
+                          size_t step, const char *what, struct problem *problem) {
+    if (is_finite(values, stage->factors.size))
+        return true;
+    const struct extreme largest = find_largest(&stage->factors, values);
+    return problem_set(problem, EXIT_NUMERICS,
+                       "%s, step %zu: the %s of %s is not finite; a smaller learning rate "
+                       "(optimizer.lr) usually helps",
+                       phase, step, what, largest.name);
+}
+
+/* The adapter of a module of the stage, by its first factor. */
+static const char *module_factor(const struct stage *stage, size_t module) {
+    static const char end[] = ".lora_A";
+    for (size_t e = 0; e < stage->factors.count; ++e) {
+        const char *name = stage->factors.entries[e].name;
+        const size_t length = strlen(name);
+        if (length >= sizeof end && strcmp(name + length - (sizeof end - 1), end) == 0 &&
+            module-- == 0)
+            return name;
+    }
+    return "a module";
+}
+
+static bool check_selection(const struct stage *stage, const float *values, const char *phase,
+                            size_t step, const char *what, struct problem *problem) {
+    for (size_t i = 0; i < stage->selection_size; ++i)
+        if (!isfinite(values[i]))
+            return problem_set(
+                problem, EXIT_NUMERICS,
+                "%s, step %zu: the %s of %s is not finite (%g); a smaller search.selection_lr or "
+                "optimizer.lr usually helps",
+                phase, step, what, module_factor(stage, i / stage->options.adapters.num_components),
+                values[i]);
+    return true;
+}
+
+bool trainer_check_state(const struct stage *stage, const struct training_state *state,
+                         const float *gradient, const char *phase, struct problem *problem) {
+    const size_t step = state->step;
+    return check_tensors(stage, gradient, phase, step, "gradient", problem) &&
+           check_selection(stage, state->d_logits, phase, step, "hypergradient", problem) &&
+           check_tensors(stage, state->factors, phase, step, "new value", problem) &&
+           check_selection(stage, state->logits, phase, step, "selection logit", problem);
 }
 
 static bool wants_timeline(const struct trainer *trainer, size_t step) {

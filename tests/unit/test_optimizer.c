@@ -1,5 +1,6 @@
 /* Adam and AdamW step by step against PyTorch's (tests/fixtures/optimizer), and the schedules. */
 #include "train/optimizer.h"
+#include "train/trainer.h"
 
 #include "fixture.h"
 
@@ -88,7 +89,8 @@ static void test_adamw_with_schedule_and_clipping(void **state) {
         step.rate = schedule_rate(SCHEDULE_LINEAR, peak, warmup, i, t.steps);
         const float rate = (float)step.rate;
         assert_close(&rate, stored(t.weights, "adamw_learning_rate") + i, 1, 1e-6, "rate");
-        step.gradient_scale = norm > limit ? limit / (norm + 1e-6) : 1;
+        const struct trainer trainer = {.optimizer.max_grad_norm = limit};
+        step.gradient_scale = trainer_gradient_scale(&trainer, norm);
         adam_update(&adam, &step, NULL, gradient, values);
         check_row(&t, values, "adamw", i);
     }
