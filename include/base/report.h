@@ -14,7 +14,7 @@ enum exit_code {
     EXIT_DONE = 0,
     EXIT_USAGE = 2,     /* wrong usage or input file */
     EXIT_DATA = 3,      /* data or model file unreadable or inconsistent */
-    EXIT_NUMERICS = 4,  /* non-finite loss */
+    EXIT_NUMERICS = 4,  /* a loss, gradient or update that is not finite */
     EXIT_MEMORY = 5,    /* out of memory */
     EXIT_IO = 6,        /* disk full, HDF5 */
     EXIT_PEER = 7,      /* a peer was lost or stalls */
