@@ -86,7 +86,7 @@ VERSION := $(shell cat VERSION 2>/dev/null || git describe --always --dirty --ta
 
 SOURCES  = $(sort $(wildcard src/*.c src/*/*.c))
 OBJECTS  = $(SOURCES:src/%.c=$(BUILD)/%.o)
-LIBRARY  = $(BUILD)/libautolora.a
+LIBRARY  = $(BUILD)/libautolora.$(if $(filter 1,$(SHARED)),so,a)
 UNITS    = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TOOLS    = $(patsubst tests/tools/%.c,$(BUILD)/tools/%,$(sort $(wildcard tests/tools/*.c)))
 
@@ -114,7 +114,7 @@ $(BIN)/autolora: $(BUILD)/main.o $(LIBRARY)
 $(LIBRARY): $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
 	$(call say,AR,$@)
-	$(Q)ar rcsD $@ $^
+	$(Q)$(if $(filter 1,$(SHARED)),$(CC) -shared -o $@ $^ $(LDLIBS),ar rcsD $@ $^)
 
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)

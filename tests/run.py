@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every test: python3 tests/run.py [-k PATTERN] [--list] [--build DIR --bin DIR] [--timeout S]
+"""Runs every test: python3 tests/run.py [-k PATTERN] [-x] [--list] [--build DIR --bin DIR] [--timeout S]
 
 Unit tests are the cmocka programs BUILD/tests/test_*, one for each tests/unit/test_*.c. A source that
 says `mpi_ranks: 1 2 3` in a comment is started under mpirun, once for each of these numbers.
@@ -345,6 +345,7 @@ def read_arguments():
                         help="directory of the run tests (tests/runs)")
     parser.add_argument("-k", metavar="PATTERN", default="",
                         help="only tests whose name contains this")
+    parser.add_argument("-x", action="store_true", help="end at the first failure")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS",
                         help="for one test (120)")
     parser.add_argument("--list", action="store_true", help="names only")
@@ -364,6 +365,8 @@ def run_all(groups, options):
             for result in group.run(options, scratch):
                 print(result.line(), flush=True)
                 results.append(result)
+                if options.x and result.status == FAILED:
+                    return results
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return results
