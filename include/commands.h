@@ -12,6 +12,7 @@ void cmd_plan(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_evaluate(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_predict(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_export(MPI_Comm world, int argc, char **argv, struct problem *problem);
+void cmd_spectrum(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_keys(MPI_Comm world, int argc, char **argv, struct problem *problem);
 void cmd_info(MPI_Comm world, int argc, char **argv, struct problem *problem);
 

@@ -19,7 +19,8 @@ enum job_purpose {
     JOB_TRAIN,    /* everything; makes the output directory ready */
     JOB_PLAN,     /* the same for a plan: touches no output; weights may be missing */
     JOB_EVALUATE, /* a finished run's dev and test splits, with the labels that the run had */
-    JOB_APPLY     /* a finished run's model only */
+    JOB_APPLY,    /* a finished run's model only */
+    JOB_COMPARE   /* the same, and the weights that it began with where all were trained */
 };
 
 struct job {

@@ -187,11 +187,15 @@ static bool check_family(const struct job *job, struct problem *problem) {
     return true;
 }
 
+static bool has_data(const struct job *job) {
+    return job->purpose == JOB_TRAIN || job->purpose == JOB_EVALUATE;
+}
+
 bool job_share_data(struct job *job, struct problem *problem) {
     if (job->comms.world.mpi_rank == 0 &&
         config_read_architecture(job->config.model.path, &job->architecture, problem) &&
         check_family(job, problem) && check_lengths(job, problem)) {
-        if (job->purpose == JOB_APPLY)
+        if (!has_data(job))
             job->tokenizer = open_tokenizer(job, problem);
         else if (read_data(job, problem) && check_token_types(job, &job->train, problem) &&
                  check_token_types(job, &job->dev, problem) &&
@@ -202,7 +206,7 @@ bool job_share_data(struct job *job, struct problem *problem) {
         return false;
     comm_broadcast(&job->comms.world, 0, &job->architecture, sizeof job->architecture);
     label_set_broadcast(&job->comms.world, &job->labels);
-    if (job->purpose != JOB_APPLY)
+    if (has_data(job))
         share_splits(job);
     const float hidden_dropout = (float)job->config.model.hidden_dropout;
     if (hidden_dropout >= 0)

@@ -58,8 +58,9 @@ void job_name_modules(struct job *job) {
 
 /* Of a model whose weights are all trained, the pretrained ones are only where training starts. */
 void job_open_weights(struct job *job, struct problem *problem) {
-    const bool is_full = job->config.adapter.method == METHOD_FULL, trains = job_trains(job);
-    if (is_full && (!trains || job->config.model.init == INIT_RANDOM))
+    const bool is_full = job->config.adapter.method == METHOD_FULL;
+    const bool is_needed = job_trains(job) || job->purpose == JOB_COMPARE;
+    if (is_full && (!is_needed || job->config.model.init == INIT_RANDOM))
         return;
     if (job->purpose == JOB_PLAN && !weights_model_exists(job->config.model.path))
         return;

@@ -22,6 +22,8 @@ static const struct subcommand {
     {"predict", "RUN_DIR --in FILE --out FILE", "that model's predictions for a file", cmd_predict},
     {"export", "RUN_DIR --format peft|merged --out DIR",
      "that model as a PEFT adapter or a plain checkpoint", cmd_export},
+    {"spectrum", "RUN_DIR", "singular values of what that run learned and of the frozen weights",
+     cmd_spectrum},
     {"keys", "", "every input key: type, default, range, meaning", cmd_keys},
     {"info", "", "version, compiler, libraries really loaded, processor", cmd_info},
 };

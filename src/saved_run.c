@@ -34,11 +34,10 @@ static struct json *describe_labels(const struct job *job) {
     return root;
 }
 
-/* The weights below what was trained, by their checksum; free with memory_free. */
+/* The pretrained weights by their checksum; free with memory_free. */
 static char *describe_weights(const struct job *job) {
-    const bool is_whole = job->config.adapter.method == METHOD_FULL;
-    return is_whole ? memory_copy_string("none")
-                    : memory_format("%08x", weights_checksum(job->weights));
+    return job->weights == NULL ? memory_copy_string("none")
+                                : memory_format("%08x", weights_checksum(job->weights));
 }
 
 /* Frees `root`. */
@@ -178,6 +177,8 @@ static bool check_family(const struct job *job, const struct checkpoint *checkpo
 
 static bool check_weights(const struct job *job, const struct checkpoint *checkpoint,
                           struct problem *problem) {
+    if (job->weights == NULL) /* not needed */
+        return true;
     char *then = checkpoint_text(checkpoint, "weights", problem), *now = describe_weights(job);
     const bool is_good =
         then != NULL &&

@@ -21,6 +21,8 @@ struct process_grid {
     MPI_Comm handle;    /* borrowed; its rank row * columns + column is this process */
 };
 
+/* Rows of the grid of `num_processes` that is as square as can be; at most as many as columns. */
+size_t process_grid_rows(size_t num_processes);
 /* A grid of all ranks of `handle`, which must be rows * columns; BLACS has a communicator of its
  * own for it. Collective. */
 struct process_grid *process_grid_create(MPI_Comm handle, size_t rows, size_t columns);
@@ -50,6 +52,11 @@ typedef float dist_matrix_element(const void *source, size_t row, size_t column)
 void dist_matrix_fill(const struct dist_matrix *matrix, dist_matrix_element *element,
                       const void *source);
 void dist_matrix_scatter(const struct dist_matrix *matrix, struct matrix whole);
+
+/* values [min(rows, columns)], the same on every process: descending. The matrix, whose blocks are
+ * square, is overwritten. False, the same everywhere, if the iteration does not converge. Absolute
+ * errors are a small multiple of 1e-7 of the largest value, and depend on the grid. Collective. */
+bool dist_matrix_singular_values(const struct dist_matrix *matrix, float *values);
 
 /* Rows (or columns) of a block-cyclic matrix that one process holds: blocks of `block_size` are
  * dealt in turn to the `num_processes` processes of a grid row or column, starting with process 0.

@@ -16,6 +16,12 @@ int numroc_(const int *global_size, const int *block_size, const int *process,
 void descinit_(int *descriptor, const int *rows, const int *columns, const int *row_block,
                const int *column_block, const int *row_source, const int *column_source,
                const int *context, const int *leading_dimension, int *info);
+void psgesvd_(const char *left_job, const char *right_job, const int *rows, const int *columns,
+              float *a, const int *row, const int *column, const int *descriptor, float *values,
+              float *left, const int *left_row, const int *left_column, const int *left_descriptor,
+              float *right, const int *right_row, const int *right_column,
+              const int *right_descriptor, float *work, const int *work_size, int *info,
+              size_t left_length, size_t right_length);
 
 enum { PANEL_WIDTH = 256 };
 
@@ -31,6 +37,14 @@ static int to_int(size_t size) {
 }
 
 /* ---- grids ---- */
+
+size_t process_grid_rows(size_t num_processes) {
+    size_t rows = 1;
+    for (size_t divisor = 2; divisor * divisor <= num_processes; ++divisor)
+        if (num_processes % divisor == 0)
+            rows = divisor;
+    return rows;
+}
 
 struct process_grid *process_grid_create(MPI_Comm handle, size_t rows, size_t columns) {
     int mpi_rank, size;
@@ -127,6 +141,34 @@ void dist_matrix_scatter(const struct dist_matrix *matrix, struct matrix whole) 
                  "[%zu, %zu] for a distributed matrix [%zu, %zu]", whole.rows, whole.columns,
                  matrix->rows, matrix->columns);
     dist_matrix_fill(matrix, element_of_view, &whole);
+}
+
+/* ---- singular values ---- */
+
+/* Without vectors. Given no room it only says how much it needs, in *work. */
+static int call_psgesvd(const struct dist_matrix *matrix, float *values, float *work,
+                        int work_size) {
+    const int rows = to_int(matrix->columns), columns = to_int(matrix->rows), one = 1;
+    const int *d = matrix->descriptor;
+    float none = 0;
+    int info = 0;
+    psgesvd_("N", "N", &rows, &columns, matrix->data, &one, &one, d, values, &none, &one, &one, d,
+             &none, &one, &one, d, work, &work_size, &info, 1, 1);
+    FAULT_UNLESS(info >= 0, "psgesvd: argument %d is wrong", -info);
+    return info;
+}
+
+bool dist_matrix_singular_values(const struct dist_matrix *matrix, float *values) {
+    FAULT_UNLESS(matrix->row_block == matrix->column_block, "psgesvd wants square blocks");
+    if (matrix->rows == 0 || matrix->columns == 0)
+        return true;
+    float needed = 0;
+    call_psgesvd(matrix, values, &needed, -1);
+    const size_t size = (size_t)needed + (size_t)needed / 1024 + 16; /* a float is not exact */
+    float *work = memory_allocate(size, sizeof *work, "room for singular values");
+    const int info = call_psgesvd(matrix, values, work, to_int(size));
+    memory_free(work);
+    return info == 0;
 }
 
 const char *dist_matrix_library(void) {

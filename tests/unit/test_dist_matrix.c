@@ -1,4 +1,4 @@
-/* Process grids and the deal of a matrix to them; mpi_ranks: 1 2 4 6 */
+/* Process grids, the deal of a matrix to them, and its singular values; mpi_ranks: 1 2 4 6 */
 #include "math/dist_matrix.h"
 
 #include "reference.h"
@@ -154,6 +154,105 @@ static void test_scatter(void **state) {
     on_every_grid(check_scatter);
 }
 
+/* ---- singular values ---- */
+
+enum { MOST_VALUES = 96 };
+
+/* (I - 2 u u^T) D (I - 2 v v^T) with unit vectors u and v, and D diagonal: singular values d. */
+struct reflected {
+    double u[MOST_VALUES], v[MOST_VALUES], d[MOST_VALUES], middle; /* u^T D v */
+    size_t num_values;
+};
+
+static void make_unit(double *vector, size_t count, uint64_t seed) {
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i) {
+        vector[i] = (double)reference_uniform(&seed);
+        sum += vector[i] * vector[i];
+    }
+    for (size_t i = 0; i < count; ++i)
+        vector[i] /= sqrt(sum);
+}
+
+static struct reflected reflect(size_t rows, size_t columns, double (*value)(size_t i)) {
+    struct reflected source = {.num_values = rows < columns ? rows : columns};
+    make_unit(source.u, rows, 1);
+    make_unit(source.v, columns, 2);
+    for (size_t i = 0; i < source.num_values; ++i) {
+        source.d[i] = value(i);
+        source.middle += source.u[i] * source.d[i] * source.v[i];
+    }
+    return source;
+}
+
+static float reflected_element(const void *context, size_t i, size_t j) {
+    const struct reflected *s = context;
+    const double du = j < s->num_values ? s->u[j] * s->d[j] : 0;
+    const double dv = i < s->num_values ? s->d[i] * s->v[i] : 0;
+    return (float)((i == j && i < s->num_values ? s->d[i] : 0) - 2 * s->u[i] * du -
+                   2 * dv * s->v[j] + 4 * s->u[i] * s->middle * s->v[j]);
+}
+
+static double value_linear(size_t i) {
+    return 100.0 - (double)i;
+}
+static double value_steep(size_t i) {
+    return pow(0.5, (double)i);
+}
+static double value_equal(size_t i) {
+    return i < 3 ? 2 : 0;
+}
+static double value_zero(size_t i) {
+    return 0.0 * (double)i;
+}
+
+static void check_values(const struct process_grid *grid, const struct shape *shape,
+                         double (*value)(size_t i)) {
+    const struct reflected source = reflect(shape->rows, shape->columns, value);
+    struct dist_matrix matrix = make(grid, shape);
+    dist_matrix_fill(&matrix, reflected_element, &source);
+    float values[MOST_VALUES];
+    assert_true(dist_matrix_singular_values(&matrix, values));
+    for (size_t i = 0; i < source.num_values; ++i)
+        if (!(fabs((double)values[i] - source.d[i]) <= 3e-6 * source.d[0]))
+            fail_msg("[%zu, %zu] in blocks of %zu on %zu x %zu: value %zu is %g, not %g",
+                     shape->rows, shape->columns, shape->row_block, grid->rows, grid->columns, i,
+                     (double)values[i], source.d[i]);
+    float same[MOST_VALUES];
+    memcpy(same, values, sizeof same);
+    MPI_Bcast(same, (int)source.num_values, MPI_FLOAT, 0, MPI_COMM_WORLD);
+    assert_memory_equal(same, values, source.num_values * sizeof *same);
+    memory_free(matrix.data);
+}
+
+/* Also of matrices of which some processes have nothing. */
+static void check_all_values(const struct process_grid *grid) {
+    static const struct shape shapes[] = {{24, 24, 4, 4}, {24, 48, 4, 4},   {90, 20, 16, 16},
+                                          {5, 7, 8, 8},   {61, 96, 10, 10}, {1, 9, 1, 1},
+                                          {9, 1, 2, 2},   {1, 1, 1, 1},     {96, 96, 32, 32}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; ++s) {
+        check_values(grid, &shapes[s], value_linear);
+        check_values(grid, &shapes[s], value_steep);
+        check_values(grid, &shapes[s], value_zero);
+        if (shapes[s].rows > 3 && shapes[s].columns > 3)
+            check_values(grid, &shapes[s], value_equal);
+    }
+}
+
+static void test_singular_values(void **state) {
+    (void)state;
+    on_every_grid(check_all_values);
+}
+
+static void test_grids_are_as_square_as_they_can_be(void **state) {
+    (void)state;
+    static const size_t expected[][2] = {{1, 1},  {2, 1},  {3, 1},  {4, 2},   {6, 2},
+                                         {7, 1},  {9, 3},  {12, 3}, {36, 6},  {48, 6},
+                                         {97, 1}, {98, 7}, {99, 9}, {512, 16}};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; ++i)
+        assert_int_equal(process_grid_rows(expected[i][0]), expected[i][1]);
+}
+
 /* ScaLAPACK finds the panel width of this program, not its own. */
 static void test_panel_width(void **state) {
     (void)state;
@@ -172,6 +271,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_no_grid),
         cmocka_unit_test(test_fill),
         cmocka_unit_test(test_scatter),
+        cmocka_unit_test(test_singular_values),
+        cmocka_unit_test(test_grids_are_as_square_as_they_can_be),
         cmocka_unit_test(test_panel_width),
     };
     MPI_Init(&argc, &argv);
