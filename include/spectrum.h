@@ -6,7 +6,7 @@
 #include "saved_run.h"
 
 /* A share of the largest singular value: those above it are counted. */
-#define SPECTRUM_THRESHOLD 0.01
+#define SPECTRUM_THRESHOLD 0.1
 
 /* Of one matrix a module. With shares p_i = s_i / sum s the effective rank is exp(-sum p ln p) (Roy
  * and Vetterli, EUSIPCO 2007), the stable rank sum s^2 / s_1^2; 0 for a matrix of zeros. */

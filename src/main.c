@@ -47,6 +47,11 @@ static void print_help(FILE *stream) {
             EXIT_MEMORY, EXIT_IO, EXIT_PEER, EXIT_RESUBMIT);
 }
 
+static void print_usage(const struct subcommand *subcommand) {
+    printf("usage: [mpirun -n RANKS] autolora %s %s\n%s\n", subcommand->name, subcommand->arguments,
+           subcommand->summary);
+}
+
 static void report_unknown(const char *name) {
     const char *nearest = NULL;
     size_t best = edit_distance_limit(name) + 1;
@@ -84,6 +89,11 @@ static int run_subcommand(MPI_Comm world, int argc, char **argv) {
     }
     for (size_t i = 0; i < NUM_SUBCOMMANDS; ++i)
         if (strcmp(argv[1], SUBCOMMANDS[i].name) == 0) {
+            if (argc > 2 && is_one_of(argv[2], "--help", "-h", "-help")) {
+                if (is_first)
+                    print_usage(&SUBCOMMANDS[i]);
+                return EXIT_DONE;
+            }
             struct problem problem = {0};
             SUBCOMMANDS[i].function(world, argc - 1, argv + 1, &problem);
             if (problem.exit_code != 0 && is_first)

@@ -125,7 +125,7 @@ class Expected:
                 shares = [v / sum(values[m]) for v in values[m] if v > 0]
                 effective = math.exp(-sum(p * math.log(p) for p in shares)) if shares else 0
                 stable = sum(v * v for v in values[m]) / values[m][0] ** 2 if shares else 0
-                above = sum(v > 0 and v >= 0.01 * values[m][0] for v in values[m])
+                above = sum(v > 0 and v >= 0.1 * values[m][0] for v in values[m])
                 for what, number in (("effective_rank", effective), ("stable_rank", stable), ("num_above", above)):
                     assert abs(found[f"/{part}/{what}"].numbers[m] - number) <= 1e-6 * number, (name, what)
         if not self.is_full:
@@ -216,6 +216,12 @@ def test_bottlenecks_have_no_spectrum():
 def test_usage(arguments):
     for num_ranks in (1, 2):
         assert_refused(common.start(["spectrum", *arguments], num_ranks), 2, "spectrum")
+
+
+def test_help():
+    for num_ranks in (1, 3):
+        outcome = common.start(["spectrum", "--help"], num_ranks)
+        assert outcome.code == 0 and outcome.out.count("autolora spectrum RUN_DIR") == 1, outcome
 
 
 def test_runs_that_cannot_be_read():
