@@ -23,6 +23,12 @@ enum job_purpose {
     JOB_COMPARE   /* the same, and the weights that it began with where all were trained */
 };
 
+/* Data that a plan makes up: so many training examples, a tenth of them for development, of so many
+ * tokens each. */
+struct assumed_data {
+    size_t num_examples, length; /* num_examples 0: the data are read */
+};
+
 struct job {
     enum job_purpose purpose;
     struct comms comms;
@@ -41,6 +47,7 @@ struct job {
     struct text_evaluation texts;                         /* language modelling */
     struct tokenizer *tokenizer;                          /* on rank 0 */
     bool has_test, has_other_dev;
+    struct assumed_data assumed;
     size_t num_own_validation;
     struct weights *weights;
     size_t *stage_offsets;   /* [stages + 1] */
@@ -56,10 +63,11 @@ struct job {
  * problem, the same on every rank. Collective. Call job_close in any case. */
 bool job_open(struct job *job, MPI_Comm world, const char *input_path, const char *const *overrides,
               size_t num_overrides, bool is_resuming, struct problem *problem);
-/* For a plan, on a world of one process: reads what job_open reads, and has no layout yet. Call
- * job_close in any case. */
+/* For a plan, on a world of one process: reads what job_open reads, and has no layout yet; of a
+ * model with assumed data config.json alone. Call job_close in any case. */
 bool job_open_plan(struct job *job, MPI_Comm world, const char *input_path,
-                   const char *const *overrides, size_t num_overrides, struct problem *problem);
+                   const char *const *overrides, size_t num_overrides,
+                   const struct assumed_data *assumed, struct problem *problem);
 /* From here on as if the job ran in this layout, with so many ranks on a node, and then as if this
  * process had that stage of replica 0: it may create what the stage needs, but not talk to others.
  * May be called again. EXIT_USAGE where parallel.layout has another number of stages. */

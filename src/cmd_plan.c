@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_RANKS = 1 << 20 };
+enum { MOST_RANKS = 1 << 20, MOST_EXAMPLES = 100000000, MOST_TOKENS = 1000000000 };
 
 struct arguments {
     const char *input, *json;
@@ -20,6 +20,7 @@ struct arguments {
     size_t num_overrides;
     size_t *ranks, num_ranks; /* numbers of ranks to plan for */
     struct plan_machine machine;
+    struct assumed_data assumed;
 };
 
 static bool read_number(const char *option, const char *text, double least, double factor,
@@ -61,6 +62,19 @@ static bool read_ranks(const char *text, struct arguments *arguments, struct pro
     return is_good;
 }
 
+/* "EXAMPLESxTOKENS". */
+static bool read_assumed(const char *text, struct assumed_data *assumed, struct problem *problem) {
+    char end;
+    if (strchr(text, '-') == NULL &&
+        sscanf(text, "%zux%zu%c", &assumed->num_examples, &assumed->length, &end) == 2 &&
+        assumed->num_examples > 0 && assumed->num_examples <= MOST_EXAMPLES &&
+        assumed->length > 1 && assumed->length <= MOST_EXAMPLES &&
+        assumed->num_examples * assumed->length <= MOST_TOKENS)
+        return true;
+    return problem_set(problem, EXIT_USAGE,
+                       "plan: --assume: expected EXAMPLESxTOKENS, such as 8551x11, found %s", text);
+}
+
 /* An option with its value; false where it is none or has a bad value (then with a problem). */
 static bool read_option(const char *option, const char *value, struct arguments *arguments,
                         struct problem *problem) {
@@ -69,6 +83,8 @@ static bool read_option(const char *option, const char *value, struct arguments 
         arguments->overrides[arguments->num_overrides++] = value;
     else if (strcmp(option, "--json") == 0)
         arguments->json = value;
+    else if (strcmp(option, "--assume") == 0)
+        return read_assumed(value, &arguments->assumed, problem);
     else if (strcmp(option, "--ranks") == 0)
         return read_ranks(value, arguments, problem);
     else if (strcmp(option, "--nodes") == 0)
@@ -198,7 +214,7 @@ void cmd_plan(MPI_Comm world, int argc, char **argv, struct problem *problem) {
         is_good = read_ranks("1", &arguments, problem);
     struct job job = {0};
     if (is_good && job_open_plan(&job, world, arguments.input, arguments.overrides,
-                                 arguments.num_overrides, problem))
+                                 arguments.num_overrides, &arguments.assumed, problem))
         plan_job(&job, &arguments, program_bytes, problem);
     job_close(&job);
     memory_free(arguments.ranks);

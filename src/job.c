@@ -125,7 +125,7 @@ static bool open_model(struct job *job, struct problem *problem) {
     if (!comm_agree(&job->comms.world, problem))
         return false;
     job_name_modules(job);
-    if (job->config.task.kind == TASK_LANGUAGE_MODELING)
+    if (job->config.task.kind == TASK_LANGUAGE_MODELING && job->assumed.num_examples == 0)
         return job_prepare_texts(job, problem);
     return true;
 }
@@ -152,8 +152,9 @@ bool job_open(struct job *job, MPI_Comm world, const char *input_path, const cha
 }
 
 bool job_open_plan(struct job *job, MPI_Comm world, const char *input_path,
-                   const char *const *overrides, size_t num_overrides, struct problem *problem) {
-    *job = (struct job){.purpose = JOB_PLAN, .comms = comms_of(world)};
+                   const char *const *overrides, size_t num_overrides,
+                   const struct assumed_data *assumed, struct problem *problem) {
+    *job = (struct job){.purpose = JOB_PLAN, .comms = comms_of(world), .assumed = *assumed};
     return read_input(job, input_path, overrides, num_overrides, problem) &&
            job_share_data(job, problem) && open_model(job, problem);
 }

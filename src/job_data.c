@@ -133,6 +133,46 @@ static bool read_data(struct job *job, struct problem *problem) {
     return is_good;
 }
 
+/* As long as said; every label is the first one, and in language modelling half of the tokens have
+ * one. */
+static struct dataset assume_split(const struct job *job, size_t num_examples) {
+    const size_t length = job->assumed.length, tokens = num_examples * length;
+    const enum task_kind kind = (enum task_kind)job->config.task.kind;
+    const bool labels_tokens = task_labels_tokens(kind);
+    struct dataset dataset = {
+        .kind = kind,
+        .num_examples = num_examples,
+        .offsets = memory_allocate(num_examples + 1, sizeof(size_t), "offsets"),
+        .token_ids = memory_allocate(tokens, sizeof(int32_t), "tokens"),
+        .type_ids = memory_allocate(tokens, sizeof(int32_t), "token types"),
+        .labels = memory_allocate(labels_tokens ? tokens : num_examples, sizeof(int32_t), "labels"),
+        .longest = length,
+    };
+    for (size_t i = 0; i < num_examples; ++i) {
+        dataset.offsets[i + 1] = dataset.offsets[i] + length;
+        for (size_t t = 0; kind == TASK_LANGUAGE_MODELING && t < length / 2; ++t)
+            dataset.labels[dataset.offsets[i] + t] = LABEL_IGNORED;
+    }
+    if (job->glue != NULL && glue_is_regression(job->glue))
+        dataset.targets = memory_allocate(num_examples, sizeof(float), "targets");
+    return dataset;
+}
+
+static bool assume_data(struct job *job, struct problem *problem) {
+    const size_t examples = job->assumed.num_examples, length = job->assumed.length;
+    if (length > job->config.task.max_length)
+        return problem_set(problem, EXIT_USAGE,
+                           "examples of %zu tokens are assumed, but task.max_length is %zu", length,
+                           job->config.task.max_length);
+    if (job->glue != NULL)
+        label_set_add_glue(&job->labels, job->glue);
+    else if (job->config.task.kind == TASK_TOKEN_CLASSIFICATION)
+        label_set_add(&job->labels, "O");
+    job->train = assume_split(job, examples);
+    job->dev = assume_split(job, (examples + 9) / 10);
+    return true;
+}
+
 static bool check_lengths(const struct job *job, struct problem *problem) {
     const size_t longest = architecture_longest(&job->architecture);
     if (job->config.task.max_length > longest)
@@ -195,7 +235,9 @@ bool job_share_data(struct job *job, struct problem *problem) {
     if (job->comms.world.mpi_rank == 0 &&
         config_read_architecture(job->config.model.path, &job->architecture, problem) &&
         check_family(job, problem) && check_lengths(job, problem)) {
-        if (!has_data(job))
+        if (job->assumed.num_examples > 0)
+            assume_data(job, problem);
+        else if (!has_data(job))
             job->tokenizer = open_tokenizer(job, problem);
         else if (read_data(job, problem) && check_token_types(job, &job->train, problem) &&
                  check_token_types(job, &job->dev, problem) &&

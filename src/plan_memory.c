@@ -32,6 +32,7 @@ static enum plan_memory kind_of(const char *what) {
         {"kept activations", MEMORY_KEPT},
         {"the workspace", MEMORY_WORKSPACE},
         {"transfer buffers", MEMORY_MESSAGES},
+        {"a reduction", MEMORY_MESSAGES},
         {"factors", MEMORY_FACTORS},
         {"optimizer state", MEMORY_FACTORS},
         {"a gradient", MEMORY_FACTORS},

@@ -52,10 +52,14 @@ static void load_take(struct prediction *prediction, const struct batch *batch) 
         load->rows[m] = (double)batch->microbatches[m].num_tokens;
 }
 
-/* Microbatches that a replica has at most. */
+/* Microbatches that a replica has at most: the first one's 0, replicas, 2 replicas, ... */
 static size_t share_of(const struct prediction *prediction) {
     const size_t replicas = prediction->plan->layout.replicas;
     return (prediction->load.num_microbatches + replicas - 1) / replicas;
+}
+
+static size_t number_of(const struct prediction *prediction, size_t own) {
+    return own * prediction->plan->layout.replicas;
 }
 
 static double grid_size(const struct plan *plan) {
@@ -72,7 +76,7 @@ static void fill_costs(const struct prediction *prediction, enum stage_pass pass
             for (int kind = 0; kind < NUM_PART_KINDS; ++kind)
                 sum += (double)plan_count_blocks(&prediction->planner->job->architecture,
                                                  &plan->stages[s].part, (enum plan_part_kind)kind) *
-                       operations_of(&prediction->load, kind, pass)[m] *
+                       operations_of(&prediction->load, kind, pass)[number_of(prediction, m)] *
                        prediction->speed->parts[kind].seconds[pass];
             costs[s * count + m] = sum / grid_size(plan);
         }
@@ -132,7 +136,7 @@ static void fill_delays(const struct prediction *prediction) {
         for (size_t m = 0; m < count; ++m)
             prediction->delays[s * count + m] = message_seconds(
                 prediction->planner, prediction->nodes[s] == prediction->nodes[s + 1],
-                message_bytes(prediction, m));
+                message_bytes(prediction, number_of(prediction, m)));
 }
 
 /* Cores of a node for one rank of each stage of one replica: the others on the node work too. */
@@ -235,10 +239,22 @@ static double update_seconds(const struct prediction *prediction) {
            collective_seconds(prediction->planner, plan, plan->layout.stages, 4096);
 }
 
+/* parallel/reduction.h: a round for each microbatch of a replica, in which slices go to their
+ * owners, and one more that gathers the sum. */
 static double replica_seconds(const struct prediction *prediction) {
     const struct plan *plan = prediction->plan;
-    return collective_seconds(prediction->planner, plan, plan->layout.replicas,
-                              largest_factors(prediction) * sizeof(float));
+    const double others = (double)plan->layout.replicas - 1;
+    const double rounds = others > 0 ? (double)share_of(prediction) + 1 : 0;
+    const double slice = largest_factors(prediction) * sizeof(float) / (others + 1);
+    return rounds * others * message_seconds(prediction->planner, plan->nodes == 1, slice);
+}
+
+/* Of all replicas: each microbatch's gradient but the slice that stays, and the gathered sum. */
+static double replica_bytes(const struct prediction *prediction) {
+    const double others = (double)prediction->plan->layout.replicas - 1;
+    const double vector = all_factors(prediction) * sizeof(float);
+    return vector * others *
+           ((double)prediction->load.num_microbatches / (others + 1) + (others > 0 ? 1 : 0));
 }
 
 /* The stages' shares of the gradient that has just been simulated, a microbatch. */
@@ -278,9 +294,7 @@ static void add_step(struct prediction *prediction, struct plan_phase *phase) {
     double bytes = 0;
     for (size_t m = 0; m < prediction->load.num_microbatches; ++m)
         bytes += 2 * (stages - 1) * message_bytes(prediction, m) * grid_size(plan);
-    phase->bytes += (gradients + passes->tangents) * bytes +
-                    gradients * 2 * (double)(plan->layout.replicas - 1) * sizeof(float) *
-                        all_factors(prediction);
+    phase->bytes += (gradients + passes->tangents) * bytes + gradients * replica_bytes(prediction);
     phase->microbatches += (double)prediction->load.num_microbatches;
     phase->tokens += prediction->load.tokens;
 }
