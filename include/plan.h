@@ -57,7 +57,7 @@ struct plan_evaluation {
     double seconds, operations; /* of one evaluation on dev; of the others, once */
     double other_seconds;
     size_t count;
-    double generation_seconds;
+    double generation_seconds; /* of the texts of dev and test */
 };
 
 struct plan {
@@ -88,6 +88,12 @@ struct plan_part {
     double seconds[NUM_STAGE_PASSES];
 };
 
+/* Seconds of a token for all texts of a group: what a block does, and the embedding, the task head
+ * and the search of the beams. */
+struct plan_generation {
+    double block, rest;
+};
+
 struct plan_speed {
     struct plan_part parts[NUM_PART_KINDS];
     double update, accumulate; /* seconds a trained parameter: optimizer step, sum of gradients */
@@ -106,7 +112,8 @@ struct planner {
     size_t words_bytes;                      /* resident of a mapped word embedding */
     bool has_words;                          /* these are known */
     struct plan_speed speeds[2];             /* search, training */
-    int timed_threads;                       /* of the speeds; 0: none yet */
+    struct plan_generation generation;
+    int timed_threads; /* of the speeds; 0: none yet */
 };
 
 /* The job has been opened for a plan. */
@@ -122,8 +129,16 @@ bool plan_make(struct planner *planner, const struct layout *layout, struct plan
 bool plan_rehearse(struct planner *planner, struct plan *plan, struct problem *problem);
 /* The speeds, unless they are known: */
 void plan_time_parts(struct planner *planner);
+void plan_time_generation(struct planner *planner);
+double plan_generation_seconds(const struct planner *planner, const struct plan *plan);
 /* Phases and evaluations: */
 void plan_predict(const struct planner *planner, struct plan *plan);
+
+/* For timings: seconds of this process's threads, so that what others on a shared machine do does
+ * not count; small random numbers, and such for a stage's frozen weights, to be freed. */
+double plan_core_seconds(void);
+float *plan_random_values(size_t count);
+float *plan_random_weights(struct stage *stage);
 
 /* ---- reports ---- */
 void plan_print(const struct planner *planner, const struct plan *plan, FILE *stream);

@@ -221,7 +221,7 @@ void job_close(struct job *job) {
 
 struct trainer job_trainer(const struct job *job) {
     struct trainer trainer = {
-        .texts = job->config.task.kind == TASK_LANGUAGE_MODELING ? &job->texts : NULL,
+        .texts = job->texts.dev != NULL ? &job->texts : NULL,
         .comms = job->comms,
         .seed = job->config.run.seed,
         .optimizer = job->config.optimizer,

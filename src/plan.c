@@ -172,6 +172,7 @@ bool plan_make(struct planner *planner, const struct layout *layout, struct plan
     if (planner->timed_threads != plan->num_threads) {
         forget_speeds(planner);
         plan_time_parts(planner);
+        plan_time_generation(planner);
         planner->timed_threads = plan->num_threads;
     }
     plan_predict(planner, plan);

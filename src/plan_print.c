@@ -110,6 +110,10 @@ static void print_time(const struct plan *plan, FILE *stream) {
     fprintf(stream, "%-10s %8zu %10s %9s %11.2f %10s %8s %9.4f  ", "evaluation", evaluation->count,
             "", "", evaluation->operations / GIGA, "", "", evaluation->seconds);
     print_seconds(all, stream);
+    if (evaluation->generation_seconds > 0) {
+        fprintf(stream, "\n%-82s  ", "generation, of texts as long as the references");
+        print_seconds(evaluation->generation_seconds, stream);
+    }
     fprintf(stream, "\n%-82s  ", "job, without reading and writing files");
     print_seconds(plan->seconds, stream);
     fputs("\n", stream);

@@ -30,8 +30,7 @@ struct bench {
     float *evicting; /* [EVICTED_BYTES] */
 };
 
-/* Seconds of this process's threads: what others on a shared machine do does not count. */
-static double core_seconds(void) {
+double plan_core_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
@@ -46,23 +45,24 @@ static void scatter(float *values, size_t count) {
     }
 }
 
-static float *scattered(size_t count) {
+float *plan_random_values(size_t count) {
     float *values = memory_allocate(count, sizeof *values, "a timing");
     scatter(values, count);
     return values;
 }
 
-static void set_weights(struct bench *bench) {
+float *plan_random_weights(struct stage *stage) {
     size_t count, floats = 0, used = 0;
-    struct stage_weight *weights = stage_weights(bench->stage, &count);
+    struct stage_weight *weights = stage_weights(stage, &count);
     for (size_t i = 0; i < count; ++i)
         floats += weights[i].rows * weights[i].columns;
-    bench->weights = scattered(floats);
+    float *values = plan_random_values(floats);
     for (size_t i = 0; i < count; ++i) {
-        stage_weight_set(&weights[i], bench->weights + used);
+        stage_weight_set(&weights[i], values + used);
         used += weights[i].rows * weights[i].columns;
     }
     stage_weights_free(weights, count);
+    return values;
 }
 
 static struct bench bench_open(struct stage *stage, const struct microbatch *microbatch,
@@ -75,18 +75,18 @@ static struct bench bench_open(struct stage *stage, const struct microbatch *mic
         .microbatch = *microbatch,
         .slot = slot_create(stage, &capacity, has_tangents),
         .workspace = workspace_create(stage, &capacity, num_threads),
-        .factors = scattered(stage->factors.size),
-        .direction = scattered(stage->factors.size),
-        .selection = scattered(stage->selection_size),
+        .factors = plan_random_values(stage->factors.size),
+        .direction = plan_random_values(stage->factors.size),
+        .selection = plan_random_values(stage->selection_size),
         .d_factors = memory_allocate(stage->factors.size, sizeof(float), "a timing"),
         .d_selection = memory_allocate(stage->selection_size, sizeof(float), "a timing"),
         .num_threads = num_threads,
         .message = microbatch->num_tokens * stage->options.architecture.hidden_size,
     };
-    bench.input = scattered(bench.message);
-    bench.output = scattered(bench.message);
+    bench.input = plan_random_values(bench.message);
+    bench.output = plan_random_values(bench.message);
     bench.evicting = memory_allocate(EVICTED_BYTES, 1, "a timing");
-    set_weights(&bench);
+    bench.weights = plan_random_weights(stage);
     return bench;
 }
 
@@ -149,16 +149,16 @@ static void time_pass(struct bench *bench, enum stage_pass pass) {
     scatter(bench->input, bench->message);
     scatter(bench->output, bench->message);
     evict(bench);
-    const double start = core_seconds();
+    const double start = plan_core_seconds();
     do_pass(bench, pass);
-    bench->seconds[pass][bench->num_repeats] = (core_seconds() - start) / bench->num_threads;
+    bench->seconds[pass][bench->num_repeats] = (plan_core_seconds() - start) / bench->num_threads;
 }
 
 /* The passes in the order of a training; the first round only warms up. */
 static void time_passes(struct bench *bench, bool has_tangents) {
-    const double start = core_seconds();
+    const double start = plan_core_seconds();
     for (int round = 0; round <= MOST_REPEATS; ++round) {
-        if (round > FEWEST_REPEATS && core_seconds() - start > ENOUGH_SECONDS)
+        if (round > FEWEST_REPEATS && plan_core_seconds() - start > ENOUGH_SECONDS)
             break;
         bench->num_repeats = round == 0 ? 0 : (size_t)round - 1;
         for (int p = 0; p < NUM_STAGE_PASSES; ++p) {
@@ -248,22 +248,22 @@ static void time_updates(const struct planner *planner, struct plan_speed *speed
         return;
     }
     struct adam adam = adam_create(SIZE);
-    float *gradient = scattered(SIZE), *values = scattered(SIZE);
+    float *gradient = plan_random_values(SIZE), *values = plan_random_values(SIZE);
     const struct adam_step step = {
         .rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .gradient_scale = 1};
     double best = (double)INFINITY, best_add = (double)INFINITY;
     volatile double norm = 0;
     for (int round = 0; round < FEWEST_REPEATS; ++round) {
-        const double start = core_seconds();
+        const double start = plan_core_seconds();
         double sum = 0;
         for (size_t i = 0; i < SIZE; ++i)
             sum += (double)gradient[i] * gradient[i];
         norm = sum;
         adam_update(&adam, &step, NULL, gradient, values);
-        const double middle = core_seconds();
+        const double middle = plan_core_seconds();
         vector_add(gradient, SIZE, values);
         best = fmin(best, middle - start);
-        best_add = fmin(best_add, core_seconds() - middle);
+        best_add = fmin(best_add, plan_core_seconds() - middle);
     }
     (void)norm;
     speed->update = best / SIZE;

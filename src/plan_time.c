@@ -377,6 +377,7 @@ static void predict_evaluations(const struct planner *planner, struct plan *plan
     evaluation->seconds = predict_dataset(planner, plan, trainer->dev, &evaluation->operations);
     evaluation->other_seconds = predict_dataset(planner, plan, trainer->other_dev, &others) +
                                 predict_dataset(planner, plan, trainer->test, &others);
+    evaluation->generation_seconds = plan_generation_seconds(planner, plan);
     evaluation->count = planner->input.retrain->evaluates_each_epoch
                             ? steps / per_epoch + (steps % per_epoch != 0)
                             : 1;

@@ -36,4 +36,11 @@ bool generate_texts(const struct comm *comm, const struct stage *stage, const st
                     const struct lm_references *references, struct generated *generated,
                     struct problem *problem);
 
+/* For a plan: takes the memory of generate_texts on this rank, calls `look` and frees it. Not
+ * collective. */
+void generate_rehearse(const struct comm *comm, const struct stage *stage,
+                       const struct generation_options *options,
+                       const struct lm_references *references, void (*look)(void *context),
+                       void *context);
+
 #endif

@@ -418,6 +418,17 @@ void generated_free(struct generated *generated) {
     *generated = (struct generated){0};
 }
 
+void generate_rehearse(const struct comm *comm, const struct stage *stage,
+                       const struct generation_options *options,
+                       const struct lm_references *references, void (*look)(void *context),
+                       void *context) {
+    struct generation g = {
+        .comm = comm, .stage = stage, .options = options, .references = references};
+    generation_open(&g);
+    look(context);
+    generation_close(&g);
+}
+
 bool generate_texts(const struct comm *comm, const struct stage *stage, const struct point *point,
                     const struct generation_options *options,
                     const struct lm_references *references, struct generated *generated,

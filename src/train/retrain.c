@@ -261,11 +261,31 @@ static bool evaluate_rest(struct retrain *retrain, struct retrain_result *result
                               problem);
 }
 
+/* A look at the training with a generation on top of it. */
+struct generation_look {
+    const struct retrain *retrain;
+    rehearsal_look look;
+    void *context;
+};
+
+static void look_at_generation(void *context) {
+    const struct generation_look *look = context;
+    look->look(look->context, PHASE_RETRAIN, look->retrain->stage, look->retrain->num_steps);
+}
+
 void retrain_rehearse(const struct trainer *trainer, const struct retrain_options *options,
                       const struct stage *stage, rehearsal_look look, void *context) {
     struct retrain retrain = {.trainer = trainer, .options = options, .stage = stage};
     retrain_open(&retrain);
     look(context, PHASE_RETRAIN, stage, retrain.num_steps);
+    const struct text_evaluation *texts = trainer->texts;
+    struct generation_look generation = {&retrain, look, context};
+    if (texts != NULL && texts->dev->count > 0)
+        generate_rehearse(&trainer->comms.stages, stage, &texts->options, texts->dev,
+                          look_at_generation, &generation);
+    if (texts != NULL && texts->test->count > 0)
+        generate_rehearse(&trainer->comms.stages, stage, &texts->options, texts->test,
+                          look_at_generation, &generation);
     retrain_close(&retrain);
 }
 
