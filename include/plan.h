@@ -27,6 +27,7 @@ enum plan_memory {
     MEMORY_KEPT,        /* slots with what the tangents need, of a whole batch */
     MEMORY_WORKSPACE,
     MEMORY_MESSAGES, /* transfer buffers */
+    MEMORY_CACHES,
     MEMORY_OTHER,
     NUM_MEMORY_KINDS
 };

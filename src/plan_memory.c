@@ -15,6 +15,7 @@ static const char *const NAMES[NUM_MEMORY_KINDS] = {
     [MEMORY_KEPT] = "activations kept for tangents",
     [MEMORY_WORKSPACE] = "workspace",
     [MEMORY_MESSAGES] = "transfer buffers",
+    [MEMORY_CACHES] = "caches of generation",
     [MEMORY_OTHER] = "other",
 };
 
@@ -33,6 +34,9 @@ static enum plan_memory kind_of(const char *what) {
         {"the workspace", MEMORY_WORKSPACE},
         {"transfer buffers", MEMORY_MESSAGES},
         {"a reduction", MEMORY_MESSAGES},
+        {"the decoder", MEMORY_CACHES},
+        {"logits", MEMORY_CACHES},
+        {"hidden states", MEMORY_CACHES},
         {"factors", MEMORY_FACTORS},
         {"optimizer state", MEMORY_FACTORS},
         {"a gradient", MEMORY_FACTORS},

@@ -162,6 +162,47 @@ def test_without_weights():
     assert planned == whole
 
 
+@cases(cola="cola", ner="ner", e2e="e2e", stsb="stsb")
+def test_assumed_data(task):
+    """A config.json alone, and examples that there are not."""
+    job = Job(task, keys={"task.data_dir": "nowhere", "search.steps": None, "search.epochs": 1})
+    for name in ("model.safetensors", "vocab.txt"):
+        os.remove(job.model / name)
+    planned = plan(job, *RATE, "--assume", "100x10")
+    assert planned["training"]["tokens_a_step"] == 160 and planned["training"]["steps"] == 4
+    assert planned["search"]["steps"] == 5  # of 70 examples, 16 at a time
+    many = plan(job, *RATE, "--assume", "200x20")
+    assert many["search"]["steps"] == 9
+    assert many["training"]["operations_a_step"] > 2 * planned["training"]["operations_a_step"]
+    fails(common.start(["plan", job.write(), "--assume", "100x25"]), USAGE, "task.max_length", "25")
+
+
+def test_replicas_send_gradients():
+    """Every microbatch's, but for the slice that stays, and the gathered sum: parallel/reduction.h."""
+    job = Job(keys={"adapter.method": "lora"})
+    sent = {}
+    for replicas in (1, 2, 4):
+        keys = {"parallel.replicas": replicas}
+        sent[replicas] = plan(job, *RATE, "--ranks", replicas, keys=keys)["training"]
+    factors = plan(job, *RATE)["stage_table"][0]["training_parameters"] * 4
+    assert sent[1]["bytes_sent_a_step"] == 0
+    for replicas in (2, 4):
+        expected = factors * (replicas - 1) * (sent[replicas]["microbatches_a_step"] / replicas + 1)
+        assert abs(sent[replicas]["bytes_sent_a_step"] / expected - 1) < 1e-9
+        assert sent[replicas]["seconds"] < sent[1]["seconds"]
+
+
+def test_generation():
+    """Takes time where the parts are timed, and memory on top of the training's."""
+    def caches(max_new_tokens):
+        keys = {"task.max_new_tokens": max_new_tokens, "adapter.method": "lora"}
+        planned = plan(Job("e2e", keys=keys))
+        assert planned["evaluation"]["generation_seconds"] > 0
+        return planned["stage_table"][0]["memory_bytes"]["caches of generation"]
+
+    assert caches(12) > caches(2) > 0
+
+
 @cases(key=({"search.step": 4}, [], USAGE, ["search.step"]),
        data=({"task.data_dir": "nowhere"}, [], DATA, ["nowhere"]),
        shape=({}, [], DATA, ["shape", "config.json"]),
@@ -183,6 +224,7 @@ def test_command_line():
     path = Job().write()
     fails(common.start(["plan"]), USAGE, "no input file")
     for option, value in (("--ranks", "0"), ("--ranks", "2,"), ("--ranks", "two"), ("--flops", "-1"),
-                          ("--bandwidth", "fast"), ("--fast", "1"), ("--nodes", "-2")):
+                          ("--bandwidth", "fast"), ("--fast", "1"), ("--nodes", "-2"), ("--assume", "100"), ("--assume", "0x5"),
+                          ("--assume", "9x9x9"), ("--assume", "99999999x9999999")):
         fails(common.start(["plan", path, option, value]), USAGE, option)
     fails(common.start(["plan", path], 2), USAGE, "one rank", "--ranks 2")
