@@ -228,7 +228,7 @@ static bool check_family(const struct job *job, struct problem *problem) {
 }
 
 static bool has_data(const struct job *job) {
-    return job->purpose == JOB_TRAIN || job->purpose == JOB_EVALUATE;
+    return job_trains(job) || job->purpose == JOB_EVALUATE;
 }
 
 bool job_share_data(struct job *job, struct problem *problem) {
