@@ -8,7 +8,7 @@ import threading
 import time
 
 import common
-from common import MPIRUN, Job, Results, Skip, assert_same, cases
+from common import Job, Results, Skip, assert_same, cases
 from project import Project, sweep, texts
 from test_errors import another_user
 
@@ -234,7 +234,10 @@ def test_set_up_without_root():
     folder = common.new_folder()
     shutil.copy(common.ROOT / "Makefile", folder)
     shutil.copytree(common.ROOT / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("local.sh"))
-    prefix, _ = another_user(job.folder, {"HOME": str(folder)})
+    temporary = job.folder / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    prefix, _ = another_user(job.folder, {"HOME": str(temporary), "TMPDIR": str(temporary)})
     if prefix:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 65534, 65534)
@@ -243,7 +246,7 @@ def test_set_up_without_root():
     sudo.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     ran = subprocess.run([*prefix, "make", "setup", "HDF5_LIBS=-lno_such_library"], cwd=folder, capture_output=True,
-                         text=True, env={**environment, "HOME": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"})
+                         text=True, env={**environment, "HOME": str(folder), "TMPDIR": str(temporary), "PATH": f"{folder}:{os.environ['PATH']}"})
     assert ran.returncode != 0, ran
     for words in ("Missing here", "hdf5", "HDF5_LIBS", "make configure"):
         assert words in ran.stderr, ran
