@@ -33,6 +33,15 @@ def table(options):
     sys.stdout.write(text)
 
 
+def planted(options):
+    from analysis import planted as truths, tables
+    found = truths.summary(find_runs(options.runs), options.truth)
+    cells = [[f"{row.noise:g}", f"{row.selection_lr:g}", row.rule, str(row.runs),
+              tables.spread(row.spearman, row.spearman_sd, 2), f"{row.error:.2f}"] for row in found.itertuples()]
+    header = ["noise", "selection_lr", "rule", "runs", "Spearman", "mean absolute error"]
+    sys.stdout.write(tables.markdown(header, cells) if options.markdown else tables.columns(header, cells))
+
+
 def watch(options):
     from analysis.watch import watch as follow
     if not pathlib.Path(options.run).is_dir():
@@ -61,6 +70,10 @@ def arguments(texts):
     style = command.add_mutually_exclusive_group()
     for name in ("markdown", "csv"):
         style.add_argument(f"--{name}", dest="style", action="store_const", const=name, default="text")
+    command = add(planted, "found ranks against planted ones (inputs/planted)")
+    command.add_argument("runs", **folders)
+    command.add_argument("--truth", metavar="FILE", help="truth.json (the one beside the data of each run)")
+    command.add_argument("--markdown", action="store_true")
     command = add(watch, "follow a running job")
     command.add_argument("run", metavar="RUN_DIR")
     command.add_argument("--seconds", type=float, default=2, help="between two looks (2)")

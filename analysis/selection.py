@@ -58,6 +58,8 @@ class Rule:
         """[rows, modules]"""
         shares = self.shares(logits)
         rows, modules, k = shares.shape
+        if self.threshold == "effective" and self.total == 0:
+            return np.maximum(np.rint(np.exp(entropy(shares))).astype(int), self.min_rank)
         if self.total == 0:
             return np.maximum((shares >= (1 - TOLERANCE) / k).sum(axis=-1), self.min_rank)
         places = np.sort(shares, axis=-1)[..., ::-1]

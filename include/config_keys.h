@@ -48,6 +48,10 @@ bool config_key_in_range(const struct config_key *key, double value);
 size_t config_key_num_choices(const struct config_key *key);
 const char *config_key_choice(const struct config_key *key, size_t index);
 
+/* The default that a preset (a value of search.preset) gives a key instead of its own; else NULL.
+ */
+const char *config_preset_default(const char *preset, const char *path);
+
 /* "string", "list of integers". */
 const char *config_key_type_name(const struct config_key *key);
 /* "[0, 1) or -1", "cola, ner"; nothing where all is allowed. */

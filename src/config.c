@@ -297,12 +297,22 @@ static bool store_value(const struct config_key *key, const struct json *value,
     FAULT("key %s is of no type", key->path);
 }
 
-static void store_default(const struct config_key *key, struct config *config) {
+/* The default of a key, which a preset may have changed. */
+static const char *default_of(const struct input *input, const struct config_key *key) {
+    size_t index;
+    find_key("search.preset", &index);
+    const struct json *preset = input->values[index];
+    const char *text = preset != NULL && json_type(preset) == JSON_STRING
+                           ? config_preset_default(json_string(preset), key->path)
+                           : NULL;
+    return text != NULL ? text : key->default_text;
+}
+
+static void store_default(const struct config_key *key, const char *text, struct config *config) {
     struct problem problem = {0};
-    struct json *value =
-        json_parse(key->default_text, strlen(key->default_text), key->path, EXIT_USAGE, &problem);
+    struct json *value = json_parse(text, strlen(text), key->path, EXIT_USAGE, &problem);
     FAULT_UNLESS(value != NULL && store_value(key, value, config),
-                 "%s: its default %s does not suit it", key->path, key->default_text);
+                 "%s: its default %s does not suit it", key->path, text);
     json_destroy(&value);
 }
 
@@ -311,7 +321,7 @@ static void store_key(struct input *input, size_t index, struct config *config) 
     const struct config_key *key = &config_keys(&count)[index];
     const struct json *value = input->values[index];
     if (value == NULL && key->default_text != NULL)
-        store_default(key, config);
+        store_default(key, default_of(input, key), config);
     const bool is_good =
         value != NULL ? store_value(key, value, config) : !config_key_is_required(key);
     if (is_good)

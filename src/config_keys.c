@@ -38,8 +38,13 @@ static const char *const CONSTRAINTS[] = {
     [CONSTRAINT_NONE] = "none",
 };
 static const char *const THRESHOLD_RULES[] = {
-    [THRESHOLD_SOFTMAX] = "softmax",
-    [THRESHOLD_RAW_SUM] = "raw_sum",
+    [THRESHOLD_SOFTMAX] = "softmax",     [THRESHOLD_RAW_SUM] = "raw_sum",
+    [THRESHOLD_EFFECTIVE] = "effective", [THRESHOLD_IMPORTANCE] = "importance",
+    [THRESHOLD_SPECTRUM] = "spectrum",
+};
+static const char *const PRESETS[] = {
+    [PRESET_PAPER] = "paper",
+    [PRESET_ROBUST] = "robust",
 };
 static const char *const SCALINGS[] = {
     [SCALING_ALPHA_OVER_RANK] = "alpha_over_rank",
@@ -182,6 +187,9 @@ static const struct config_key KEYS[] = {
     STRING("adapter.ranks_from", adapter.ranks_from, DEFAULT("\"\""),
            HELP("a ranks.json: train at its ranks, without a search; \"\": none")),
 
+    CHOICE("search.preset", search.preset, DEFAULT("\"paper\""), ONE_OF(PRESETS),
+           HELP("defaults of the keys of this section: paper: as listed; robust, which finds planted ranks best: "
+                "search.threshold_rule spectrum, search.selection_lr 0.01")),
     INTEGER("search.steps", search.steps, DEFAULT("0"), AT_LEAST(0),
             HELP("iterations of the search; 0: from search.epochs")),
     NUMBER("search.epochs", search.epochs, DEFAULT("10"), FROM_TO(0, 1e6), .is_above_minimum = true,
@@ -199,8 +207,15 @@ static const struct config_key KEYS[] = {
     CHOICE("search.constraint", search.constraint, DEFAULT("\"softmax\""), ONE_OF(CONSTRAINTS),
            HELP("how selection variables follow from their logits; softmax is AutoLoRA, the others are ablations")),
     CHOICE("search.threshold_rule", search.threshold_rule, DEFAULT("\"softmax\""), ONE_OF(THRESHOLD_RULES),
-           HELP("what is compared with 1/k to choose the ranks: the selection variable, or the logit's share "
-                "of their sum")),
+           HELP("how a module's rank follows. softmax: selection variables of at least 1/k count (as published); "
+                "raw_sum: logits whose share of their sum is at least 1/k (as in the authors' code); "
+                "effective: exp(entropy of the selection variables), rounded; "
+                "importance: components whose mean absolute gradient times value reaches search.importance_threshold; "
+                "spectrum: singular values of the update, weighed by what its input and output mean to the loss, "
+                "that reach it")),
+    NUMBER("search.importance_threshold", search.importance_threshold, DEFAULT("0.3"), ABOVE_ZERO,
+           HELP("of threshold rules importance and spectrum, as a part of the median over the modules of each one's "
+                "largest value; a module may get rank 0")),
     BOOLEAN("search.meta", search.is_meta, DEFAULT("true"),
             HELP("false: learn selection and factors together on the training set (ablation)")),
     NUMBER("search.learning_rate", search.learning_rate, DEFAULT("0"), AT_LEAST(0),
@@ -211,6 +226,13 @@ static const struct config_key KEYS[] = {
            HELP("Adam's beta1 for the selection logits")),
     NUMBER("search.selection_beta2", search.selection_beta2, DEFAULT("0.999"), BELOW_ONE,
            HELP("Adam's beta2 for the selection logits")),
+    CHOICE("search.selection_schedule", search.selection_schedule, DEFAULT("\"constant\""), ONE_OF(SCHEDULES),
+           HELP("search.selection_lr after search.selection_warmup: constant, or down to 0 along a line or a cosine")),
+    NUMBER("search.selection_warmup", search.selection_warmup, DEFAULT("0"), BELOW_ONE,
+           HELP("part of the search in which search.selection_lr rises from 0, while the factors begin to learn")),
+    NUMBER("search.entropy_weight", search.entropy_weight, DEFAULT("0"), ANY_NUMBER,
+           HELP("weight of the entropy of each module's selection variables, added to the loss that they are "
+                "learned on; above 0 it draws them to few components")),
     NUMBER("search.selection_weight_decay", search.selection_weight_decay, DEFAULT("0"), AT_LEAST(0),
            HELP("weight decay of the selection logits, added to their gradient")),
     NUMBER("search.selection_initial", search.selection_initial, DEFAULT("1"), ANY_NUMBER,
@@ -295,6 +317,21 @@ static const struct config_key KEYS[] = {
                 "and all ranks end; 0: never")),
 };
 /* clang-format on */
+
+/* What search.preset robust sets. */
+static const struct {
+    const char *path, *text;
+} ROBUST[] = {
+    {"search.threshold_rule", "\"spectrum\""},
+    {"search.selection_lr", "0.01"},
+};
+
+const char *config_preset_default(const char *preset, const char *path) {
+    for (size_t i = 0; strcmp(preset, "robust") == 0 && i < sizeof ROBUST / sizeof *ROBUST; ++i)
+        if (strcmp(ROBUST[i].path, path) == 0)
+            return ROBUST[i].text;
+    return NULL;
+}
 
 const struct config_key *config_keys(size_t *count) {
     *count = sizeof KEYS / sizeof *KEYS;

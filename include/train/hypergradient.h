@@ -9,9 +9,10 @@
 
 struct hypergradient;
 
-/* `constraint` is an enum selection_constraint. Borrows the pipeline. */
+/* `constraint` is an enum selection_constraint; the validation loss has entropy_weight times the
+ * entropy of each module's q added. Borrows the pipeline. */
 struct hypergradient *hypergradient_create(struct pipeline *pipeline, enum hypergradient_kind kind,
-                                           int constraint);
+                                           int constraint, double entropy_weight);
 void hypergradient_destroy(struct hypergradient **hypergradient);
 
 struct hypergradient_request {
@@ -23,7 +24,8 @@ struct hypergradient_request {
     const struct batch *train, *validation;
 };
 
-/* d_logits [selection_size]; returns the validation loss. Collective over the pipeline. */
+/* d_logits [selection_size]; returns the validation loss, without the entropy. Collective over the
+ * pipeline. */
 double hypergradient_compute(struct hypergradient *hypergradient,
                              const struct hypergradient_request *request, float *d_logits);
 

@@ -16,21 +16,27 @@ enum hypergradient_kind {
     HYPERGRADIENT_FIRST_ORDER        /* left out (the paper's ablation) */
 };
 enum search_recipe { RECIPE_PAPER, RECIPE_REFERENCE };
+enum search_preset { PRESET_PAPER, PRESET_ROBUST }; /* defaults of the other keys */
 
 /* Keys search.*. */
 struct search_options {
+    int preset;    /* enum search_preset */
     size_t steps;  /* iterations; 0: from epochs */
     double epochs; /* passes over D_train when steps is 0 */
     double validation_fraction;
-    char *validation_file; /* "": split the training set */
-    int hypergradient;     /* enum hypergradient_kind */
-    int recipe;            /* enum search_recipe */
-    int constraint;        /* enum selection_constraint, model/selection.h */
-    int threshold_rule;    /* enum threshold_rule */
-    bool is_meta;          /* key "meta": false learns both on the training set, single level */
-    double learning_rate;  /* of the factors; 0: optimizer.learning_rate */
+    char *validation_file;       /* "": split the training set */
+    int hypergradient;           /* enum hypergradient_kind */
+    int recipe;                  /* enum search_recipe */
+    int constraint;              /* enum selection_constraint, model/selection.h */
+    int threshold_rule;          /* enum threshold_rule */
+    double importance_threshold; /* of the last two rules: see importance_ranks */
+    bool is_meta;         /* key "meta": false learns both on the training set, single level */
+    double learning_rate; /* of the factors; 0: optimizer.learning_rate */
     double selection_learning_rate, selection_beta1, selection_beta2;
+    int selection_schedule;        /* enum schedule_kind */
+    double selection_warmup;       /* part of the iterations: rate linear from 0 */
     double selection_weight_decay; /* L2 */
+    double entropy_weight;         /* of the entropy of q in the loss of the selection */
     double selection_initial;      /* initial value of every logit: 1 */
     size_t selection_every;        /* iterations between selection updates */
     double target_mean_rank;       /* of all modules; 0: the threshold rule decides */
@@ -43,6 +49,7 @@ struct search_result {
     size_t num_modules, num_components;
     size_t *ranks;             /* [modules] under the threshold rule and the budget */
     float *logits, *selection; /* [modules, components] at the end */
+    float *scores;             /* [modules, components] what the threshold rule compares */
     size_t num_steps, num_tokens;
     double seconds, loss_train, loss_validation; /* at the last step */
     double largest_movement;                     /* largest |q - q at the start| */

@@ -20,7 +20,9 @@ struct training_state {
     double loss_validation; /* NAN: the last step had none */
     float *logits;          /* selection logits [selection_size] */
     struct adam selection_adam;
-    float *d_logits; /* the last hypergradient, [selection_size] */
+    float *d_logits;     /* the last hypergradient, [selection_size] */
+    float *moments;      /* train/importance.h, [modules of the stage, moments_size] */
+    size_t moments_size; /* 0: not wanted */
     /* Retraining. */
     bool owes_evaluation;  /* that of the last step is still to be made */
     struct evaluation dev; /* the last one; num_metrics 0: none */
@@ -28,8 +30,8 @@ struct training_state {
     size_t best_step;
 };
 
-/* All zero. */
-struct training_state training_state_create(const struct stage *stage);
+/* All zero; `moments_size` of a module. */
+struct training_state training_state_create(const struct stage *stage, size_t moments_size);
 void training_state_free(struct training_state *state);
 
 /* Writes the states of all stages as tensors by their names, and the numbers into `numbers`; the

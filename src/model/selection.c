@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+/* The entropy's slope at a share of 0 is infinite. */
+static const double LEAST_SHARE = 1e-12;
+
 static void softmax(const float *logits, size_t k, float *selection) {
     double largest = logits[0], sum = 0;
     for (size_t j = 1; j < k; ++j)
@@ -50,7 +53,7 @@ void selection_backward(enum selection_constraint constraint, const float *selec
 /* Of one module, in double precision. */
 static double share_of(enum threshold_rule rule, const float *a, const float *q, double sum,
                        size_t j) {
-    return rule == THRESHOLD_SOFTMAX ? q[j] : a[j] / sum;
+    return rule == THRESHOLD_RAW_SUM ? a[j] / sum : q[j];
 }
 
 static double sum_of(const float *values, size_t count) {
@@ -75,6 +78,10 @@ void selection_ranks(enum threshold_rule rule, const float *logits, const float 
     const double threshold = (1.0 - 1e-6) / (double)k;
     for (size_t m = 0; m < num_modules; ++m) {
         const float *a = logits + m * k, *q = selection + m * k;
+        if (rule == THRESHOLD_EFFECTIVE) {
+            ranks[m] = (size_t)lround(exp(selection_entropy(q, k)));
+            continue;
+        }
         const double sum = sum_of(a, k);
         ranks[m] = 0;
         for (size_t j = 0; j < k; ++j)
@@ -82,10 +89,30 @@ void selection_ranks(enum threshold_rule rule, const float *logits, const float 
     }
 }
 
+static double sum_of_sizes(const float *values, size_t count) {
+    double sum = 0;
+    for (size_t j = 0; j < count; ++j)
+        sum += fabs((double)values[j]);
+    return sum;
+}
+
+/* With p = |q| / sum |q|: dH/dq_j = -sign(q_j) (log p_j + H) / sum |q|. */
+void selection_add_entropy_gradient(double weight, const float *selection, size_t num_modules,
+                                    size_t k, float *d_selection) {
+    for (size_t m = 0; weight != 0 && m < num_modules; ++m) {
+        const float *q = selection + m * k;
+        const double sum = sum_of_sizes(q, k), entropy = selection_entropy(q, k);
+        for (size_t j = 0; sum > 0 && j < k; ++j) {
+            const double p = fmax(fabs((double)q[j]) / sum, LEAST_SHARE);
+            const double slope = -(log(p) + entropy) / sum;
+            d_selection[m * k + j] += (float)(weight * (q[j] < 0 ? -slope : slope));
+        }
+    }
+}
+
 double selection_entropy(const float *selection, size_t k) {
-    double sum = 0, entropy = 0;
-    for (size_t j = 0; j < k; ++j)
-        sum += fabs((double)selection[j]);
+    const double sum = sum_of_sizes(selection, k);
+    double entropy = 0;
     for (size_t j = 0; j < k; ++j) {
         const double p = sum > 0 ? fabs((double)selection[j]) / sum : 0;
         if (p > 0)

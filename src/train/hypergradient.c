@@ -11,6 +11,7 @@ struct hypergradient {
     struct pipeline *pipeline;
     enum hypergradient_kind kind;
     enum selection_constraint constraint;
+    double entropy_weight;
     struct gradient validation; /* v, and the first-order term */
     struct gradient train;      /* scratch for passes on the training batch */
     float *moved;               /* W +- e v */
@@ -21,13 +22,14 @@ struct hypergradient {
 static const double RADIUS = 0.01;
 
 struct hypergradient *hypergradient_create(struct pipeline *pipeline, enum hypergradient_kind kind,
-                                           int constraint) {
+                                           int constraint, double entropy_weight) {
     struct hypergradient *h = memory_allocate(1, sizeof *h, "the hypergradient");
     const struct stage *stage = pipeline_stage(pipeline);
     const size_t factors = stage->factors.size, selection = stage->selection_size;
     h->pipeline = pipeline;
     h->kind = kind;
     h->constraint = (enum selection_constraint)constraint;
+    h->entropy_weight = entropy_weight;
     h->validation.factors = memory_allocate(factors, sizeof(float), "the hypergradient");
     h->validation.selection = memory_allocate(selection, sizeof(float), "the hypergradient");
     h->train.factors = memory_allocate(factors, sizeof(float), "the hypergradient");
@@ -112,6 +114,8 @@ double hypergradient_compute(struct hypergradient *h, const struct hypergradient
     for (size_t i = 0; i < stage->selection_size; ++i)
         d_logits[i] = h->validation.selection[i] - (float)(request->coefficient * h->second[i]);
     const size_t k = stage->options.adapters.num_components;
+    selection_add_entropy_gradient(h->entropy_weight, request->selection, stage->num_modules, k,
+                                   d_logits);
     selection_backward(h->constraint, request->selection, d_logits, stage->num_modules, k,
                        d_logits);
     return loss;

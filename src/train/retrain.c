@@ -37,7 +37,7 @@ static void retrain_open(struct retrain *retrain) {
     const struct trainer *trainer = retrain->trainer;
     const size_t count = trainer->train->num_examples, size = trainer->optimizer.batch_size;
     retrain->pipeline = trainer_pipeline(trainer, retrain->stage, false);
-    retrain->state = training_state_create(retrain->stage);
+    retrain->state = training_state_create(retrain->stage, 0);
     retrain->gradient.factors =
         memory_allocate(retrain->stage->factors.size, sizeof(float), "a gradient");
     retrain->subset = memory_allocate(count, sizeof(uint32_t), "the training set");

@@ -12,6 +12,7 @@
 #include "train/budget.h"
 #include "train/checkpoints.h"
 #include "train/hypergradient.h"
+#include "train/importance.h"
 #include "train/state.h"
 #include "train/trainer.h"
 
@@ -79,6 +80,10 @@ static bool split_is_usable(const struct search *search, struct problem *problem
     return true;
 }
 
+static bool wants_importance(const struct search *search) {
+    return importance_is_wanted((enum threshold_rule)search->options->threshold_rule);
+}
+
 static void search_open(struct search *search) {
     const struct trainer *trainer = search->trainer;
     const struct search_options *options = search->options;
@@ -86,10 +91,14 @@ static void search_open(struct search *search) {
     const size_t factors = stage->factors.size, size = stage->selection_size;
     const bool is_exact = options->is_meta && options->hypergradient == HYPERGRADIENT_EXACT;
     search->pipeline = trainer_pipeline(trainer, stage, is_exact);
-    search->hypergradient = hypergradient_create(
-        search->pipeline, (enum hypergradient_kind)options->hypergradient, options->constraint);
-    search->state = training_state_create(stage);
-    search->saved = training_state_create(stage);
+    search->hypergradient =
+        hypergradient_create(search->pipeline, (enum hypergradient_kind)options->hypergradient,
+                             options->constraint, options->entropy_weight);
+    const size_t moments = wants_importance(search)
+                               ? importance_moments_size(stage->options.adapters.num_components)
+                               : 0;
+    search->state = training_state_create(stage, moments);
+    search->saved = training_state_create(stage, 0);
     search->gradient.factors = memory_allocate(factors, sizeof(float), "a gradient");
     search->gradient.selection = memory_allocate(size, sizeof(float), "a gradient");
     search->selection = memory_allocate(size, sizeof(float), "selection variables");
@@ -158,7 +167,9 @@ static void step_factors(struct search *search) {
 static void step_selection(struct search *search) {
     const struct search_options *options = search->options;
     const struct adam_step step = {
-        .rate = options->selection_learning_rate,
+        .rate = schedule_rate((enum schedule_kind)options->selection_schedule,
+                              options->selection_learning_rate, options->selection_warmup,
+                              search->state.step, search->num_steps),
         .beta1 = options->selection_beta1,
         .beta2 = options->selection_beta2,
         .epsilon = 1e-8,
@@ -184,11 +195,22 @@ static double train_gradient(struct search *search, bool keep, bool wants_select
     return loss;
 }
 
+/* After train_gradient, at the same factors. */
+static void observe_importance(struct search *search) {
+    if (wants_importance(search))
+        importance_observe(search->stage, search->state.factors, search->gradient.factors,
+                           search->state.moments);
+}
+
 static void iterate_single_level(struct search *search) {
+    const size_t modules = search->stage->num_modules;
+    const size_t k = search->stage->options.adapters.num_components;
     search->state.loss_train = train_gradient(search, false, true);
+    observe_importance(search);
+    selection_add_entropy_gradient(search->options->entropy_weight, search->selection, modules, k,
+                                   search->gradient.selection);
     selection_backward((enum selection_constraint)search->options->constraint, search->selection,
-                       search->gradient.selection, search->stage->num_modules,
-                       search->stage->options.adapters.num_components, search->state.d_logits);
+                       search->gradient.selection, modules, k, search->state.d_logits);
     step_factors(search);
     step_selection(search);
 }
@@ -198,6 +220,7 @@ static void iterate_bilevel(struct search *search, bool moves_selection) {
     const bool is_exact = search->options->hypergradient == HYPERGRADIENT_EXACT;
     search->state.loss_train =
         train_gradient(search, moves_selection && is_paper && is_exact, false);
+    observe_importance(search);
     const double rate = factor_rate(search);
     copy_factors(&search->state, &search->saved);
     step_factors(search);
@@ -277,15 +300,29 @@ static bool write_trace_row(const struct search *search, const struct search_res
     return trace_add_search(trainer->trace, &row, problem);
 }
 
+/* Scores of all modules by the moments, gathered on every rank. */
+static void gather_scores(const struct search *search, enum threshold_rule rule, float *scores) {
+    const struct stage *stage = search->stage;
+    float *own = memory_allocate(stage->selection_size, sizeof *own, "scores");
+    importance_scores(rule, search->state.moments, stage->num_modules,
+                      stage->options.adapters.num_components, own);
+    gather_all(search, own, scores);
+    memory_free(own);
+}
+
 /* Ranks by the threshold rule, then kept to the budget by what the rule compares. */
 static void choose_ranks(const struct search *search, struct search_result *result) {
     const enum threshold_rule rule = (enum threshold_rule)search->options->threshold_rule;
     const size_t modules = result->num_modules, k = result->num_components;
-    selection_ranks(rule, result->logits, result->selection, modules, k, result->ranks);
-    float *shares = memory_allocate(modules * k, sizeof *shares, "shares");
-    selection_shares(rule, result->logits, result->selection, modules, k, shares);
-    budget_apply(search->budget, shares, result->ranks);
-    memory_free(shares);
+    if (wants_importance(search)) {
+        gather_scores(search, rule, result->scores);
+        importance_ranks(result->scores, modules, k, search->options->importance_threshold,
+                         result->ranks);
+    } else {
+        selection_shares(rule, result->logits, result->selection, modules, k, result->scores);
+        selection_ranks(rule, result->logits, result->selection, modules, k, result->ranks);
+    }
+    budget_apply(search->budget, result->scores, result->ranks);
 }
 
 /* Gathers what is known after an iteration into the result and writes the trace. */
@@ -344,12 +381,14 @@ static void result_open(const struct search *search, struct search_result *resul
     result->ranks = memory_allocate(result->num_modules, sizeof(size_t), "ranks");
     result->logits = memory_allocate(size, sizeof(float), "logits");
     result->selection = memory_allocate(size, sizeof(float), "selection variables");
+    result->scores = memory_allocate(size, sizeof(float), "scores");
 }
 
 void search_result_free(struct search_result *result) {
     memory_free(result->ranks);
     memory_free(result->logits);
     memory_free(result->selection);
+    memory_free(result->scores);
     *result = (struct search_result){0};
 }
 

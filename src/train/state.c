@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct training_state training_state_create(const struct stage *stage) {
+struct training_state training_state_create(const struct stage *stage, size_t moments_size) {
     return (struct training_state){
         .loss_train = NAN,
         .loss_validation = NAN,
@@ -17,6 +17,8 @@ struct training_state training_state_create(const struct stage *stage) {
         .logits = memory_allocate(stage->selection_size, sizeof(float), "selection logits"),
         .selection_adam = adam_create(stage->selection_size),
         .d_logits = memory_allocate(stage->selection_size, sizeof(float), "the hypergradient"),
+        .moments = memory_allocate(stage->num_modules * moments_size, sizeof(float), "moments"),
+        .moments_size = moments_size,
     };
 }
 
@@ -24,6 +26,7 @@ void training_state_free(struct training_state *state) {
     memory_free(state->factors);
     memory_free(state->logits);
     memory_free(state->d_logits);
+    memory_free(state->moments);
     adam_free(&state->factor_adam);
     adam_free(&state->selection_adam);
 }
@@ -39,22 +42,25 @@ struct places {
     struct {
         const char *name;
         float *values;
-    } selection[4];
+        size_t columns;
+    } selection[5];
 };
 
-static struct places places_of(const struct training_state *state) {
+static struct places places_of(const struct stage *stage, const struct training_state *state) {
+    const size_t k = stage->options.adapters.num_components;
     return (struct places){
         .factors = {{"factors", state->factors},
                     {"optimizer/first", state->factor_adam.first},
                     {"optimizer/second", state->factor_adam.second}},
-        .selection = {{"logits", state->logits},
-                      {"first", state->selection_adam.first},
-                      {"second", state->selection_adam.second},
-                      {"hypergradient", state->d_logits}},
+        .selection = {{"logits", state->logits, k},
+                      {"first", state->selection_adam.first, k},
+                      {"second", state->selection_adam.second, k},
+                      {"hypergradient", state->d_logits, k},
+                      {"moments", state->moments, state->moments_size}},
     };
 }
 
-enum { NUM_FACTOR_VECTORS = 3, NUM_SELECTION_VECTORS = 4 };
+enum { NUM_FACTOR_VECTORS = 3, NUM_SELECTION_VECTORS = 5 };
 static const char SELECTION[] = "selection";
 
 static size_t total_modules(const struct comm *comm, const struct stage *stage) {
@@ -66,32 +72,36 @@ static size_t total_modules(const struct comm *comm, const struct stage *stage) 
 static void write_selection(const struct comm *comm, const struct stage *stage,
                             const struct places *places, struct checkpoint_writer *writer,
                             struct problem *problem) {
-    const size_t k = stage->options.adapters.num_components, modules = total_modules(comm, stage);
-    if (k == 0)
-        return;
-    float *whole = memory_allocate(modules * k, sizeof *whole, "the selection of all modules");
+    const size_t modules = total_modules(comm, stage);
     for (size_t i = 0; i < NUM_SELECTION_VECTORS; ++i) {
-        comm_gather(comm, places->selection[i].values, stage->selection_size, sizeof *whole, whole);
+        const size_t columns = places->selection[i].columns;
+        if (columns == 0)
+            continue;
+        float *whole = memory_allocate(modules * columns, sizeof *whole, "the selection");
+        comm_gather(comm, places->selection[i].values, stage->num_modules * columns, sizeof *whole,
+                    whole);
         if (writer != NULL)
-            checkpoint_write_tensor(writer, SELECTION, places->selection[i].name, whole, modules, k,
-                                    problem);
+            checkpoint_write_tensor(writer, SELECTION, places->selection[i].name, whole, modules,
+                                    columns, problem);
+        memory_free(whole);
     }
-    memory_free(whole);
 }
 
 static void read_selection(const struct comm *comm, const struct stage *stage,
                            const struct checkpoint *checkpoint, const struct places *places,
                            struct problem *problem) {
-    const size_t k = stage->options.adapters.num_components, modules = total_modules(comm, stage);
-    if (k == 0)
-        return;
-    float *whole = memory_allocate(modules * k, sizeof *whole, "the selection of all modules");
-    for (size_t i = 0; i < NUM_SELECTION_VECTORS; ++i)
-        if (checkpoint_read_tensor(checkpoint, SELECTION, places->selection[i].name, modules, k,
-                                   whole, problem))
-            memcpy(places->selection[i].values, whole + stage->first_module * k,
-                   stage->selection_size * sizeof *whole);
-    memory_free(whole);
+    const size_t modules = total_modules(comm, stage);
+    for (size_t i = 0; i < NUM_SELECTION_VECTORS; ++i) {
+        const size_t columns = places->selection[i].columns;
+        if (columns == 0)
+            continue;
+        float *whole = memory_allocate(modules * columns, sizeof *whole, "the selection");
+        if (checkpoint_read_tensor(checkpoint, SELECTION, places->selection[i].name, modules,
+                                   columns, whole, problem))
+            memcpy(places->selection[i].values, whole + stage->first_module * columns,
+                   stage->num_modules * columns * sizeof *whole);
+        memory_free(whole);
+    }
 }
 
 /* ---- numbers ---- */
@@ -167,7 +177,7 @@ static bool read_numbers(const struct json *numbers, struct training_state *stat
 void training_state_write(const struct comm *comm, const struct stage *stage,
                           const struct training_state *state, struct checkpoint_writer *writer,
                           struct json *numbers, struct problem *problem) {
-    const struct places places = places_of(state);
+    const struct places places = places_of(stage, state);
     for (size_t i = 0; i < NUM_FACTOR_VECTORS; ++i)
         factors_write(comm, &stage->factors, places.factors[i].values, writer,
                       places.factors[i].group, problem);
@@ -179,7 +189,7 @@ void training_state_write(const struct comm *comm, const struct stage *stage,
 void training_state_read(const struct comm *comm, const struct stage *stage,
                          const struct checkpoint *checkpoint, const struct json *numbers,
                          struct training_state *state, struct problem *problem) {
-    const struct places places = places_of(state);
+    const struct places places = places_of(stage, state);
     if (!read_numbers(numbers, state))
         problem_set(problem, EXIT_DATA, "the checkpoint's numbers of the training are incomplete");
     for (size_t i = 0; i < NUM_FACTOR_VECTORS && problem->exit_code == 0; ++i)

@@ -1,11 +1,12 @@
 """The package analysis/: its own tests, and that it understands what the program of today leaves."""
 import html
+import json
 import os
 import re
 import subprocess
 import sys
 
-from common import ROOT, Job, Skip, cases
+from common import ROOT, Job, Skip, cases, new_folder, start
 
 CANDIDATES = (sys.executable, str(ROOT / "build" / "analysis" / "bin" / "python"), "/usr/bin/python3")
 PACKAGES = "import h5py, matplotlib, numpy, pandas, pytest, scipy"
@@ -73,3 +74,21 @@ def test_watch():
     lines = analysis("watch", results.folder, "--once").splitlines()
     assert lines[-1] == f"done: matthews_correlation {results.result['score']:.4f}"
     assert any(line.startswith("retrain step 4/4") for line in lines)
+
+
+def test_planted_ranks():
+    """The robust preset finds the ranks of a small teacher, where the threshold of selection variables does not."""
+    folder, keys = new_folder(), {"search.preset": "robust", "search.steps": 320, "optimizer.lr": 0.02, "retrain.steps": 1}
+    done = subprocess.run([python(), ROOT / "inputs" / "planted" / "generate.py", "--tiny", "--train", "8000", "--dev", "50",
+                           "--seed", "3", "--out", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    settings = {"model.path": folder / "base", "task.data_dir": folder, "run.output_dir": folder / "run", **keys}
+    outcome = start(["run", ROOT / "inputs" / "planted-low.json",
+                     *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))])
+    assert outcome.code == 0, outcome
+    effective = json.loads((folder / "run" / "input.json").read_text())["search"]
+    assert (effective["threshold_rule"], effective["selection_lr"]) == ("spectrum", 0.01), "what the preset sets"
+    lines = analysis("planted", folder / "run", "--markdown").splitlines()[2:]
+    found = {cells[3]: float(cells[5]) for cells in (line.split(" | ") for line in lines) for cells in [["", *cells]]}
+    assert found["chosen (spectrum)"] > 0.7, lines
+    assert found["chosen (spectrum)"] > found["softmax"], lines

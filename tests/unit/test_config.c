@@ -124,6 +124,24 @@ static void test_values(void **state) {
     assert_int_equal(config.parallel.layout[2], 9);
 }
 
+/* A preset changes defaults: what is given wins, and the effective input can be fed back. */
+static void test_preset(void **state) {
+    (void)state;
+    assert_parses(INPUT(""), (const char *const[]){"search.preset=robust", NULL});
+    assert_int_equal(config.search.preset, PRESET_ROBUST);
+    assert_int_equal(config.search.threshold_rule, THRESHOLD_SPECTRUM);
+    assert_true(config.search.selection_learning_rate == 0.01);
+    assert_true(config.search.importance_threshold == 0.3);
+    assert_parses(INPUT(", \"search\": {\"selection_lr\": 0.5, \"preset\": \"robust\"}"),
+                  (const char *const[]){"search.threshold_rule=effective", NULL});
+    assert_int_equal(config.search.threshold_rule, THRESHOLD_EFFECTIVE);
+    assert_true(config.search.selection_learning_rate == 0.5);
+    assert_parses(INPUT(""), (const char *const[]){"search.preset=paper", NULL});
+    assert_int_equal(config.search.threshold_rule, THRESHOLD_SOFTMAX);
+    assert_refused(INPUT(""), (const char *const[]){"search.preset=best", NULL},
+                   "--set: search.preset: expected one of paper, robust, found \"best\"");
+}
+
 static void test_kind_follows_name(void **state) {
     (void)state;
     assert_parses(INPUT(""), (const char *const[]){"task.name=webnlg", NULL});
@@ -331,6 +349,8 @@ static void assert_round_trip(void) {
 
 static void test_round_trip(void **state) {
     (void)state;
+    assert_parses(INPUT(""), (const char *const[]){"search.preset=robust", NULL});
+    assert_round_trip();
     assert_parses(INPUT(""), NULL);
     assert_round_trip();
     assert_int_equal(config.task.kind, TASK_SEQUENCE_CLASSIFICATION);
@@ -587,6 +607,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_defaults),
         TEST(test_values),
+        TEST(test_preset),
         TEST(test_kind_follows_name),
         TEST(test_overrides),
         TEST(test_bad_overrides),

@@ -7,6 +7,7 @@
 #include "fixture.h"
 #include "model/selection.h"
 #include "reference.h"
+#include "train/importance.h"
 #include "train/pipeline.h"
 
 #include <mpi.h>
@@ -206,7 +207,7 @@ static struct hypergradient_request request_of(const struct problem_at *at,
 static void check_kind(const struct problem_at *at, enum search_recipe recipe,
                        enum hypergradient_kind kind) {
     const struct setup *setup = at->setup;
-    struct hypergradient *h = hypergradient_create(at->pipeline, kind, (int)at->constraint);
+    struct hypergradient *h = hypergradient_create(at->pipeline, kind, (int)at->constraint, 0);
     struct hypergradient_request request = request_of(at, recipe);
     char *prefix = memory_format("hypergradient.%s.%s.%s.", CONSTRAINTS[at->constraint],
                                  RECIPES[recipe], KINDS[kind]);
@@ -281,7 +282,7 @@ static void test_kept_pass(void **state) {
     (void)state;
     struct setup setup = setup_open("bert-sequence", 0);
     struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, 2, false);
-    struct hypergradient *h = hypergradient_create(at.pipeline, HYPERGRADIENT_EXACT, 0);
+    struct hypergradient *h = hypergradient_create(at.pipeline, HYPERGRADIENT_EXACT, 0, 0);
     float *fresh = reference_filled(setup.size, NAN), *kept = reference_filled(setup.size, NAN);
     take_lookahead(&at);
     struct hypergradient_request request = request_of(&at, RECIPE_PAPER);
@@ -293,6 +294,90 @@ static void test_kept_pass(void **state) {
     memory_free(fresh);
     memory_free(kept);
     hypergradient_destroy(&h);
+    problem_close(&at);
+    setup_close(&setup);
+    assert_int_equal(memory_blocks_now(), 0);
+}
+
+/* The entropy's part, by differences of the entropy at other logits. */
+static void check_entropy(struct setup *setup, enum selection_constraint constraint) {
+    const double weight = 0.3, step = 1e-3;
+    const size_t k = setup->fixture.k;
+    struct problem_at at = problem_open(setup, constraint, 2, false);
+    take_lookahead(&at);
+    const struct hypergradient_request request = request_of(&at, RECIPE_PAPER);
+    float *plain = reference_filled(setup->size, NAN), *with = reference_filled(setup->size, NAN);
+    for (int i = 0; i < 2; ++i) {
+        struct hypergradient *h = hypergradient_create(at.pipeline, HYPERGRADIENT_EXACT,
+                                                       (int)constraint, i == 0 ? 0 : weight);
+        hypergradient_compute(h, &request, i == 0 ? plain : with);
+        hypergradient_destroy(&h);
+    }
+    float *logits = reference_filled(k, NAN), *q = reference_filled(k, NAN);
+    for (size_t i = 0; i < setup->size; ++i) {
+        double entropy[2];
+        for (int side = 0; side < 2; ++side) {
+            memcpy(logits, setup->logits + i / k * k, k * sizeof *logits);
+            logits[i % k] += (float)(side == 0 ? step : -step);
+            selection_forward(constraint, logits, 1, k, q);
+            entropy[side] = selection_entropy(q, k);
+        }
+        const double slope = weight * (entropy[0] - entropy[1]) / (2 * step);
+        const double found = (double)with[i] - (double)plain[i];
+        if (!(fabs(found - slope) < 1e-3 * fabs(slope) + 2e-4))
+            fail_msg("%s, logit %zu: %g, not %g", CONSTRAINTS[constraint], i, found, slope);
+    }
+    memory_free(logits);
+    memory_free(q);
+    memory_free(plain);
+    memory_free(with);
+    problem_close(&at);
+}
+
+static void test_entropy_in_the_loss(void **state) {
+    (void)state;
+    struct setup setup = setup_open("bert-token", 0);
+    for (int constraint = 0; constraint < 3; ++constraint)
+        check_entropy(&setup, (enum selection_constraint)constraint);
+    setup_close(&setup);
+}
+
+/* ---- importance ---- */
+
+static void check_module_importance(const struct setup *setup, size_t module,
+                                    const struct gradient *gradient, const float *moments) {
+    const size_t k = setup->fixture.k;
+    const float *left = moments + k, *right = left + k * k;
+    double sum = 0, left_trace = 0, right_trace = 0;
+    for (size_t j = 0; j < k; ++j) {
+        const size_t i = module * k + j;
+        const double value = (double)setup->selection[i] * (double)gradient->selection[i];
+        if (!(fabs((double)moments[j] - 0.01 * fabs(value)) < 1e-5 * fabs(value) + 1e-9))
+            fail_msg("module %zu, component %zu: %g, not %g", module, j, (double)moments[j],
+                     0.01 * fabs(value));
+        sum += 0.01 * value * value;
+        left_trace += (double)left[j * k + j];
+        right_trace += (double)right[j * k + j];
+    }
+    assert_true(fabs(left_trace / right_trace - 1) < 1e-5); /* both |G|^2 */
+    assert_true(left_trace > sum * (1 - 1e-5));
+}
+
+/* The diagonal of the gradient between z and B is q_j dL/dq_j: from B's gradient and from q's. */
+static void test_importance_is_gradient_times_value(void **state) {
+    (void)state;
+    struct setup setup = setup_open("bert-token", 0);
+    struct problem_at at = problem_open(&setup, CONSTRAINT_SOFTMAX, 2, false);
+    const size_t size = importance_moments_size(setup.fixture.k);
+    struct gradient gradient = gradient_make(&setup);
+    const struct point point = {setup.factors, setup.selection};
+    pipeline_gradient(at.pipeline, &point, at.train, false, &gradient);
+    float *moments = reference_filled(setup.num_modules * size, 0);
+    importance_observe(setup.stage, setup.factors, gradient.factors, moments);
+    for (size_t m = 0; m < setup.num_modules; ++m)
+        check_module_importance(&setup, m, &gradient, moments + m * size);
+    memory_free(moments);
+    gradient_free(&gradient);
     problem_close(&at);
     setup_close(&setup);
     assert_int_equal(memory_blocks_now(), 0);
@@ -630,6 +715,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_token_classification),
         cmocka_unit_test(test_other_families),
         cmocka_unit_test(test_kept_pass),
+        cmocka_unit_test(test_entropy_in_the_loss),
+        cmocka_unit_test(test_importance_is_gradient_times_value),
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_evaluation_shows_all_logits),
         cmocka_unit_test(test_dropout_sequence_classification),

@@ -133,6 +133,22 @@ static void test_ranks_by_raw_sum(void **state) {
     assert_int_equal(rank_of(THRESHOLD_RAW_SUM, CONSTRAINT_SOFTMAX, with_negative, 4), 3);
 }
 
+/* exp(entropy), rounded, whatever the constraint. */
+static void test_ranks_by_effective_number(void **state) {
+    (void)state;
+    for (size_t k = 1; k <= 16; ++k) {
+        float *logits = reference_filled(k, 3);
+        assert_int_equal(rank_of(THRESHOLD_EFFECTIVE, CONSTRAINT_SOFTMAX, logits, k), k);
+        assert_int_equal(rank_of(THRESHOLD_EFFECTIVE, CONSTRAINT_SIGMOID, logits, k), k);
+        memory_free(logits);
+    }
+    const float two[4] = {0, 9, 0, 9}, uneven[4] = {0.6f, -0.3f, 0.1f, 0};
+    assert_int_equal(rank_of(THRESHOLD_EFFECTIVE, CONSTRAINT_SOFTMAX, two, 4), 2);
+    assert_int_equal(rank_of(THRESHOLD_EFFECTIVE, CONSTRAINT_NONE, uneven, 4), 2); /* 2.45 */
+    const float third[4] = {0.6f, 0.3f, 0.1f, 0.02f};
+    assert_int_equal(rank_of(THRESHOLD_EFFECTIVE, CONSTRAINT_NONE, third, 4), 3); /* 2.60 */
+}
+
 static void test_ranks_of_several_modules(void **state) {
     (void)state;
     const float logits[3][2] = {{1, 1}, {2, 1}, {0, 5}};
@@ -168,6 +184,35 @@ static void test_entropy(void **state) {
     assert_true(fabs(selection_entropy(uneven, 3) - 1.5 * log(2)) < 1e-12);
 }
 
+static void test_entropy_gradient(void **state) {
+    (void)state;
+    float q[SIZE], gradient[SIZE];
+    const double step = 1e-3, weight = 0.7;
+    for (size_t c = 0; c < sizeof CONSTRAINTS / sizeof *CONSTRAINTS; ++c) {
+        float *logits = reference_values(SIZE, 2, 3);
+        selection_forward(CONSTRAINTS[c], logits, MODULES, K, q);
+        for (size_t i = 0; i < SIZE; ++i)
+            gradient[i] = 5;
+        selection_add_entropy_gradient(weight, q, MODULES, K, gradient);
+        for (size_t i = 0; i < SIZE; ++i) {
+            const float at = q[i], *own = q + i / K * K;
+            q[i] = at + (float)step;
+            const double above = selection_entropy(own, K), distance = (double)q[i];
+            q[i] = at - (float)step;
+            const double slope = (above - selection_entropy(own, K)) / (distance - (double)q[i]);
+            q[i] = at;
+            if (!(fabs((double)gradient[i] - 5 - weight * slope) < 1e-3))
+                fail_msg("constraint %zu, element %zu: %g, not %g", c, i, (double)gradient[i] - 5,
+                         weight * slope);
+        }
+        memory_free(logits);
+    }
+    const float one[2] = {1, 0};
+    float at_edge[2] = {0, 0};
+    selection_add_entropy_gradient(1, one, 1, 2, at_edge);
+    assert_true(at_edge[0] == 0 && isfinite(at_edge[1]) && at_edge[1] > 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_softmax),
@@ -177,9 +222,11 @@ int main(void) {
         cmocka_unit_test(test_equal_values_give_k),
         cmocka_unit_test(test_ranks_by_softmax),
         cmocka_unit_test(test_ranks_by_raw_sum),
+        cmocka_unit_test(test_ranks_by_effective_number),
         cmocka_unit_test(test_ranks_of_several_modules),
         cmocka_unit_test(test_threshold_has_a_tolerance_of_a_millionth),
         cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_entropy_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

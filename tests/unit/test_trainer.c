@@ -34,7 +34,7 @@ static struct setup setup_create(void) {
                         true, 9);
     setup.stage.options.adapters.num_components = COMPONENTS;
     setup.stage.selection_size = NUM_MODULES * COMPONENTS;
-    setup.state = training_state_create(&setup.stage);
+    setup.state = training_state_create(&setup.stage, 0);
     setup.state.step = 12;
     setup.gradient = memory_allocate(table->size, sizeof(float), "a gradient");
     return setup;
