@@ -38,14 +38,20 @@ static size_t traced_components(const struct run *run) {
     return searches(run) ? run->job.config.adapter.rank : 0;
 }
 
-/* Seconds until the batch job ends; INFINITY where that is not known. Torque tells the length only,
- * which is counted from here. */
-static double seconds_of_job(void) {
+/* Seconds until the batch job ends; INFINITY where that is not known: an end that is over is that
+ * of a wrong clock, and would end every attempt after a step. Torque tells the length only, which
+ * is counted from here. */
+static double seconds_of_job(bool is_first) {
     const char *slurm = getenv("SLURM_JOB_END_TIME"), *pbs = getenv("PBS_WALLTIME");
     const long long end = slurm != NULL ? strtoll(slurm, NULL, 10) : 0;
     const long long length = pbs != NULL ? strtoll(pbs, NULL, 10) : 0;
-    if (end > 0)
-        return (double)(end - (long long)time(NULL));
+    const double left = (double)(end - (long long)time(NULL));
+    if (end > 0 && left > 0)
+        return left;
+    if (end > 0 && is_first)
+        report_error(
+            "warning: SLURM_JOB_END_TIME is over by the clock of this node, which is wrong; "
+            "it is not looked at");
     return length > 0 ? (double)length : (double)INFINITY;
 }
 
@@ -62,8 +68,8 @@ bool run_open_checkpoints(struct run *run, struct problem *problem) {
         .every = output->checkpoint_every,
         .every_seconds = output->checkpoint_seconds,
         .keep = output->keep,
-        .end =
-            output->wall_time > 0 ? run->start + output->wall_time : MPI_Wtime() + seconds_of_job(),
+        .end = output->wall_time > 0 ? run->start + output->wall_time
+                                     : MPI_Wtime() + seconds_of_job(run_is_first(run)),
     };
     run->trainer.checkpoints = checkpoints_create(&job->comms, &options);
     memory_free(data);
