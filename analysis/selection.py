@@ -114,7 +114,8 @@ def certainty(table, rule, chosen=None, part=LAST_PART, num_draws=NUM_DRAWS):
     ranks, logits = table.read("ranks", stride, first), table.read("logits", stride, first)
     chosen = ranks[-1] if chosen is None or len(chosen) != ranks.shape[1] else np.asarray(chosen)
     drawn, kind = ranks, "rows"
-    if np.array_equal(rule.ranks(logits[-1:])[0], ranks[-1]):
+    follows = rule.threshold in ("softmax", "raw_sum", "effective")  # others look at more than the logits
+    if follows and np.array_equal(rule.ranks(logits[-1:])[0], ranks[-1]):
         drawn, kind = bootstrap_ranks(logits, rule, num_draws), "bootstrap"
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0, method="nearest")
     return Certainty(chosen, low.astype(int), high.astype(int), (drawn != chosen).mean(axis=0), len(ranks), stride, kind)

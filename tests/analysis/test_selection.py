@@ -128,6 +128,13 @@ def test_rule_that_cannot_be_followed(tmp_path):
     assert (found.low[0], found.high[0]) == (2, 3)
 
 
+@pytest.mark.parametrize("rule", ["importance", "spectrum"])
+def test_rules_that_look_at_more_than_the_logits(tmp_path, rule):
+    """Even where the ranks happen to be those of the threshold."""
+    found = history_of(tmp_path, search_columns(200, drift=0.01), {"search.threshold_rule": rule}).certainty
+    assert found.kind == "rows"
+
+
 def test_short_traces(tmp_path):
     for rows in (1, 2, 5, 8):
         folder = tmp_path / str(rows)
