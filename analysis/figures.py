@@ -218,7 +218,7 @@ def rank_intervals(modules, certainty, k):
 
 @styled
 def rank_against_spectrum(modules, ranks, effective):
-    """effective: {"update": [modules], "frozen": [modules]}"""
+    """effective: {"update": [modules], "frozen": [modules], or what the axis is to say: [modules]}"""
     labels = {"update": "effective rank of the learned update", "frozen": "effective rank of the frozen weight"}
     short = names.short_names(modules)
     tails = [names.place_of(module)[1] for module in modules]
@@ -232,8 +232,25 @@ def rank_against_spectrum(modules, ranks, effective):
         for m, text in enumerate(short):
             panel.annotate(text.split()[0], (values[m], ranks[m]), xytext=(4, 3), textcoords="offset points",
                            fontsize=7)
-        panel.set(xlabel=labels[name], ylabel="chosen rank (components)")
+        panel.set(xlabel=labels.get(name, name), ylabel="chosen rank (components)")
         whole_numbers(panel.yaxis)
+        legend_above(panel)
+    return figure
+
+
+@styled
+def ranks_by_layer(modules, ranks):
+    """ranks: {"stable rank": [modules], ...}; a line a projection."""
+    places = [names.place_of(module) for module in modules]
+    kinds = list(dict.fromkeys(tail for _, tail in places))
+    figure, panels = plt.subplots(1, len(ranks), squeeze=False, figsize=(1 + 4 * len(ranks), 3.6))
+    for panel, (name, values) in zip(panels[0], ranks.items()):
+        for i, kind in enumerate(kinds):
+            members = [m for m, (_, tail) in enumerate(places) if tail == kind]
+            panel.plot([places[m][0] for m in members], np.asarray(values)[members], marker=MARKERS[i % 8],
+                       color=CYCLE[i % 8], label=names.shorten(kinds)[i], ms=4)
+        panel.set(xlabel="layer", ylabel=name, ylim=(0, None))
+        whole_numbers(panel.xaxis)
         legend_above(panel)
     return figure
 

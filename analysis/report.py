@@ -47,6 +47,7 @@ def add_all_runs(page, runs):
         page.text("Without result.json (running, stopped or failed): " + ", ".join(run.label for run in unfinished))
     for i, (name, members) in enumerate(methods.seed_groups(runs)):
         add_agreement(page, name, members, i)
+    add_against_full(page, runs)
     if not rows.empty:
         page.section("Speed and memory")
         page.figure("speed", figures.speed_and_memory(rows), "Tokens a second over search and final training together, "
@@ -243,13 +244,29 @@ def add_losses(page, run, trace, prefix):
         page.facts(facts)
 
 
-def add_spectrum(page, run, prefix):
+def spectrum_of(page, run):
+    """None where there is none to be shown; what is wrong with it is said on the page."""
     try:
-        spectrum = read_spectrum(run.folder)
+        return read_spectrum(run.folder)
     except TraceProblem as problem:
         page.warning(str(problem))
+        return None
+
+
+def add_spectrum(page, run, prefix):
+    spectrum = spectrum_of(page, run)
+    if spectrum is None:
         return
-    if spectrum is None or not run.ranks:
+    if spectrum.is_full:
+        page.heading("Spectrum of what was learned")
+        page.figure(f"{prefix}spectrum", figures.ranks_by_layer(spectrum.modules, {
+            "effective rank of W - W0": spectrum.effective["update"],
+            "stable rank of W - W0": spectrum.stable["update"]}),
+            "How many directions full fine-tuning used: exp(entropy of the singular values), and sum of their squares over "
+            "the largest square, which weak directions hardly count in.")
+        add_spectrum_table(page, prefix, spectrum, range(len(spectrum.modules)), None)
+        return
+    if not run.ranks:
         return
     known = dict(zip(run.modules, run.ranks))
     rows = [i for i, module in enumerate(spectrum.modules) if module in known]
@@ -262,13 +279,45 @@ def add_spectrum(page, run, prefix):
     page.heading("Rank against spectrum")
     page.figure(f"{prefix}spectrum", figures.rank_against_spectrum(modules, ranks, effective),
                 "Chosen rank against the effective rank, exp(entropy of the singular values); the numbers are layers.")
-    correlations = {name: agreement.spearman_matrix(np.array([ranks, values]).T)[0, 1]
-                    for name, values in effective.items()}
-    page.facts([(f"Spearman, rank and effective rank of the {name}", number(float(value)))
-                for name, value in correlations.items()])
-    page.table(f"{prefix}spectrum", ("module", "rank", *(f"effective rank, {name}" for name in effective)),
-               [[escape(module), number(rank, ".0f"), *(number(float(values[i])) for values in effective.values())]
-                for i, (module, rank) in enumerate(zip(modules, ranks))])
+    page.facts([(f"Spearman, rank and effective rank of the {name}", number(spearman(ranks, values)))
+                for name, values in effective.items()])
+    add_spectrum_table(page, prefix, spectrum, rows, ranks)
+
+
+def spearman(left, right):
+    return float(agreement.spearman_matrix(np.array([left, right], float).T)[0, 1])
+
+
+def add_spectrum_table(page, prefix, spectrum, rows, ranks):
+    columns = {f"{kind} rank, {name}": values for kind in ("effective", "stable")
+               for name, values in getattr(spectrum, kind).items()}
+    page.table(f"{prefix}spectrum", ("module", *(["rank"] if ranks else []), *columns),
+               [[escape(spectrum.modules[row]), *([number(ranks[i], ".0f")] if ranks else []),
+                 *(number(float(values[row])) for values in columns.values())] for i, row in enumerate(rows)])
+
+
+def add_against_full(page, runs):
+    """The ranks that runs chose beside what full fine-tuning of the same task used, where both have a spectrum.h5 or ranks."""
+    full = {run.task: (run, spectrum) for run in reversed(runs) if run.method == "full"
+            and (spectrum := spectrum_of(page, run)) is not None and spectrum.is_full}
+    for i, run in enumerate(runs):
+        if run.task not in full or run.method == "full" or len(set(run.ranks)) < 2:
+            continue
+        other, spectrum = full[run.task]
+        at = {module: m for m, module in enumerate(spectrum.modules)}
+        members = [m for m, module in enumerate(run.modules) if module in at]
+        if len(members) < 2:
+            continue
+        modules, ranks = [run.modules[m] for m in members], [run.ranks[m] for m in members]
+        rows = [at[module] for module in modules]
+        used = {f"{kind} rank of W - W0": getattr(spectrum, kind)["update"][rows] for kind in ("stable", "effective")}
+        page.section(f"{run.label}: ranks against full fine-tuning ({other.label})")
+        page.figure(f"full{i}", figures.rank_against_spectrum(modules, ranks, used),
+                    "Chosen rank against how many directions full fine-tuning of the same task used; the numbers are layers.")
+        page.facts([(f"Spearman, rank and {name}", number(spearman(ranks, values))) for name, values in used.items()])
+        page.table(f"full{i}", ("module", "rank", *used),
+                   [[escape(module), number(ranks[m], ".0f"), *(number(float(values[m])) for values in used.values())]
+                    for m, module in enumerate(modules)])
 
 
 def phases_of(timers, depth=0):

@@ -1,7 +1,8 @@
 """Reads spectrum.h5, the singular values of the learned updates and of the frozen weights.
 
 /modules [modules] strings; /update/singular_values and /frozen/singular_values [modules, n], padded with zeros;
-/update/effective_rank and /frozen/effective_rank [modules], where absent computed from the singular values."""
+beside them effective_rank, stable_rank and num_above [modules], the first two where absent computed from the singular
+values. /ranks [modules] where the updates are adapters; the attribute `method` is "full" where they are W - W0."""
 import pathlib
 from dataclasses import dataclass
 
@@ -14,8 +15,10 @@ from analysis.trace import TraceProblem
 @dataclass
 class Spectrum:
     modules: list
+    is_full: bool  # all weights were trained: there are no ranks
     values: dict  # "update", "frozen": singular values [modules, n]
     effective: dict  # the same: effective rank [modules]
+    stable: dict  # stable rank [modules]
 
 
 def effective_rank(values):
@@ -27,6 +30,13 @@ def effective_rank(values):
     return np.where(sums[..., 0] > 0, np.exp(-(shares * logs).sum(axis=-1)), 0)
 
 
+def stable_rank(values):
+    """Sum of the squares over the largest square, of each row; 0 for zeros."""
+    squares = np.asarray(values, float) ** 2
+    largest = squares.max(axis=-1)
+    return np.divide(squares.sum(axis=-1), largest, out=np.zeros_like(largest), where=largest > 0)
+
+
 def read_spectrum(folder):
     """None where there is no spectrum.h5."""
     path = pathlib.Path(folder) / "spectrum.h5"
@@ -34,14 +44,15 @@ def read_spectrum(folder):
         return None
     try:
         with h5py.File(path, "r") as file:
-            spectrum = Spectrum(list(file["modules"].asstr()[:]), {}, {})
+            spectrum = Spectrum(list(file["modules"].asstr()[:]), file.attrs.get("method") == "full", {}, {}, {})
             for name in ("update", "frozen"):
                 if name not in file:
                     continue
                 group = file[name]
-                spectrum.values[name] = group["singular_values"][:]
-                spectrum.effective[name] = (group["effective_rank"][:] if "effective_rank" in group
-                                            else effective_rank(spectrum.values[name]))
+                values = spectrum.values[name] = group["singular_values"][:]
+                for kind, compute in (("effective", effective_rank), ("stable", stable_rank)):
+                    stored = f"{kind}_rank"
+                    getattr(spectrum, kind)[name] = group[stored][:] if stored in group else compute(values)
             return spectrum
     except (OSError, KeyError) as error:
         raise TraceProblem(f"{path}: {error}") from error

@@ -223,6 +223,51 @@ def test_spectrum(tmp_path, quick):
     assert found == pytest.approx(scipy.stats.spearmanr([ranks[i] for i in order], expected)[0])
 
 
+def write_full(folder, modules, values):
+    """A run of full fine-tuning: ranks of 0, and a spectrum of more modules than are adapted elsewhere."""
+    write_run(folder, keys={"adapter.method": "full"}, method="full")
+    write_result(folder, [0] * len(MODULES), method="full")
+    with h5py.File(folder / "spectrum.h5", "w") as file:
+        file.attrs["method"] = "full"
+        file["modules"] = np.array(modules, dtype=h5py.string_dtype())
+        file["update/singular_values"] = values
+        file["frozen/singular_values"] = values * 7
+        file["frozen/stable_rank"] = np.arange(len(modules), dtype=float)
+
+
+def test_spectrum_of_full_fine_tuning(tmp_path):
+    modules = [*MODULES, "bert.encoder.layer.0.output.dense"]
+    values = np.sort(np.random.default_rng(1).random((len(modules), 9)), axis=1)[:, ::-1]
+    write_full(tmp_path / "full", modules, values)
+    text, page = report(tmp_path, tmp_path / "full")
+    table = page.tables["spectrum"]
+    assert "rank" not in table[0] and column(table, "module") == modules
+    stable = (values**2).sum(axis=1) / values[:, 0]**2
+    assert column(table, "effective rank, update") == pytest.approx([np.exp(scipy.stats.entropy(v)) for v in values])
+    assert column(table, "stable rank, update") == pytest.approx(stable)
+    assert column(table, "stable rank, frozen") == list(range(len(modules)))
+    assert (tmp_path / "page" / "figures" / "spectrum.png").is_file() and "W - W0" in text
+
+
+def test_ranks_against_full_fine_tuning(tmp_path, quick):
+    modules = [*MODULES[::-1], "bert.encoder.layer.0.output.dense"]
+    values = np.sort(np.random.default_rng(2).random((len(modules), 9)), axis=1)[:, ::-1]
+    write_full(tmp_path / "runs" / "full", modules, values)
+    for name, ranks, keys in (("chosen", (1, 4, 2, 2, 3, 0), {}), ("even", [3] * 6, {}),
+                              ("other", (1, 4, 2, 2, 3, 0), {"task.name": "rte"})):  # nothing to compare in the last two
+        write_run(tmp_path / "runs" / name, keys=keys)
+        write_result(tmp_path / "runs" / name, ranks)
+    _, page = report(tmp_path, tmp_path / "runs")
+    tables = [table for name, table in page.tables.items() if name.startswith("full")]
+    assert len(tables) == 1
+    order = [modules.index(module) for module in MODULES]
+    stable = ((values**2).sum(axis=1) / values[:, 0]**2)[order]
+    assert column(tables[0], "module") == list(MODULES) and column(tables[0], "rank") == [1, 4, 2, 2, 3, 0]
+    assert column(tables[0], "stable rank of W - W0") == pytest.approx(stable)
+    found = page.facts["Spearman, rank and stable rank of W - W0"][0]
+    assert found == pytest.approx(scipy.stats.spearmanr([1, 4, 2, 2, 3, 0], stable)[0])
+
+
 def test_damaged_spectrum(tmp_path, quick):
     write_run(tmp_path / "a")
     (tmp_path / "a" / "spectrum.h5").write_bytes(b"no")
