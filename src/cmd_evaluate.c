@@ -43,11 +43,10 @@ static bool evaluate_generated(const struct trainer *trainer, const struct saved
                                struct evaluation *test, struct problem *problem) {
     const struct text_evaluation *texts = trainer->texts;
     const struct point point = {run->factors, NULL};
-    return (!wants(arguments, "dev") || evaluate_texts(texts, &trainer->comms.stages, run->stage,
-                                                       &point, "dev", texts->dev, dev, problem)) &&
-           (!wants(arguments, "test") ||
-            evaluate_texts(texts, &trainer->comms.stages, run->stage, &point, "test", texts->test,
-                           test, problem));
+    return (!wants(arguments, "dev") || evaluate_texts(texts, &trainer->comms, run->stage, &point,
+                                                       "dev", texts->dev, dev, problem)) &&
+           (!wants(arguments, "test") || evaluate_texts(texts, &trainer->comms, run->stage, &point,
+                                                        "test", texts->test, test, problem));
 }
 
 static void evaluate(const struct saved_run *run, const struct arguments *arguments,

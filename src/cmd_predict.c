@@ -91,7 +91,7 @@ static void write_texts(const struct saved_run *run, const struct arguments *arg
     struct lm_references contexts;
     if (!job_read_contexts(&run->job, arguments->in, &contexts, problem))
         return;
-    if (texts_generate(&run->job.texts, &run->job.comms.stages, run->stage, &point, &contexts,
+    if (texts_generate(&run->job.texts, &run->job.comms, run->stage, &point, &contexts,
                        arguments->out, problem) &&
         run->job.comms.world.mpi_rank == 0)
         printf("%zu contexts\n", contexts.count);

@@ -108,9 +108,6 @@ static bool place_ranks(struct job *job, struct problem *problem) {
         return problem_set(problem, EXIT_USAGE,
                            "parallel.grid is [%zu, %zu]: only [1, 1] is possible as yet",
                            asked.grid_rows, asked.grid_columns);
-    if (asked.replicas != 1)
-        return problem_set(problem, EXIT_USAGE,
-                           "parallel.replicas is %zu: only 1 is possible as yet", asked.replicas);
     if (!layout_choose((size_t)job->comms.world.size, &asked, &job->layout, problem))
         return false;
     job->place = layout_place(&job->layout, (size_t)job->comms.world.mpi_rank);

@@ -25,6 +25,12 @@ struct comm comm_of(MPI_Comm handle);
 /* A rank of comm as the world counts it: for messages to the user. Not collective. */
 int comm_world_rank(const struct comm *comm, int rank);
 
+/* Around a call that waits for a rank of comm, or for PEER_ALL: for the watchdog. Not collective.
+ */
+enum { PEER_ALL = -1 };
+void comm_start_waiting(const struct comm *comm, int peer);
+void comm_stop_waiting(const struct comm *comm);
+
 /* MPI counts are int: the one checked conversion. Not collective. */
 int comm_count(size_t count);
 

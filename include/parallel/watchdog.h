@@ -8,21 +8,19 @@
 
 struct comms;
 
-enum { PEER_NONE = -1, PEER_ALL = -2 };
-
 /* Words that the rank writes and its watchdog reads. */
 struct activity {
     _Atomic size_t count; /* changes with everything that is done */
     const char *_Atomic phase;
     _Atomic size_t step, microbatch;
-    _Atomic int peer; /* the rank of the world that is waited for, or PEER_... */
+    _Atomic int first_peer, peer_stride, num_peers; /* the ranks of the world that are waited for */
 };
 
 /* Each costs a few stores; activity NULL: none. */
 void activity_step(struct activity *activity, const char *phase, size_t step);
 void activity_microbatch(struct activity *activity, size_t microbatch);
-/* Before and after waiting for a peer, or PEER_ALL. */
-void activity_wait(struct activity *activity, int peer);
+/* Before and after waiting for the ranks first, first + stride, ... of the world. */
+void activity_wait(struct activity *activity, int first, int stride, int count);
 void activity_go_on(struct activity *activity);
 
 struct watchdog;

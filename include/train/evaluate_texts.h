@@ -17,14 +17,14 @@ struct text_evaluation {
  * generated-SPLIT.txt and references-SPLIT.txt (io/nlg_files.h), and adds bleu (the score), nist,
  * rouge_l and cider to the evaluation. Does nothing where there are no contexts. False and a
  * problem, the same on every rank. Collective. */
-bool evaluate_texts(const struct text_evaluation *texts, const struct comm *comm,
+bool evaluate_texts(const struct text_evaluation *texts, const struct comms *comms,
                     const struct stage *stage, const struct point *point, const char *split,
                     const struct lm_references *references, struct evaluation *evaluation,
                     struct problem *problem);
 
 /* Writes a text for each context into a file, a line each. False and a problem, the same on every
  * rank. Collective. */
-bool texts_generate(const struct text_evaluation *texts, const struct comm *comm,
+bool texts_generate(const struct text_evaluation *texts, const struct comms *comms,
                     const struct stage *stage, const struct point *point,
                     const struct lm_references *contexts, const char *path,
                     struct problem *problem);

@@ -18,6 +18,17 @@ int comm_world_rank(const struct comm *comm, int rank) {
     return comm->first + rank * comm->stride;
 }
 
+void comm_start_waiting(const struct comm *comm, int peer) {
+    if (peer == PEER_ALL)
+        activity_wait(comm->activity, comm->first, comm->stride, comm->size);
+    else
+        activity_wait(comm->activity, comm_world_rank(comm, peer), 1, 1);
+}
+
+void comm_stop_waiting(const struct comm *comm) {
+    activity_go_on(comm->activity);
+}
+
 int comm_count(size_t count) {
     FAULT_UNLESS(count <= INT_MAX, "%zu elements do not fit one message", count);
     return (int)count;
@@ -34,19 +45,19 @@ bool comm_agree(const struct comm *comm, struct problem *problem) {
 
 void comm_reduce(const struct comm *comm, const void *mine, void *all, size_t count,
                  MPI_Datatype type, MPI_Op operation) {
-    activity_wait(comm->activity, PEER_ALL);
+    comm_start_waiting(comm, PEER_ALL);
     MPI_Allreduce(mine, all, comm_count(count), type, operation, comm->handle);
-    activity_go_on(comm->activity);
+    comm_stop_waiting(comm);
 }
 
 void comm_broadcast(const struct comm *comm, int root, void *bytes, size_t size) {
     const size_t piece = (size_t)1 << 30;
-    activity_wait(comm->activity, comm->mpi_rank == root ? PEER_ALL : comm_world_rank(comm, root));
+    comm_start_waiting(comm, comm->mpi_rank == root ? PEER_ALL : root);
     for (size_t done = 0; done < size; done += piece) {
         const size_t now = size - done < piece ? size - done : piece;
         MPI_Bcast((char *)bytes + done, comm_count(now), MPI_BYTE, root, comm->handle);
     }
-    activity_go_on(comm->activity);
+    comm_stop_waiting(comm);
 }
 
 void comm_broadcast_block(const struct comm *comm, int root, char **bytes, size_t *size) {
@@ -61,7 +72,7 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
     const bool sends = comm->mpi_rank == source, receives = comm->mpi_rank == 0;
     if (sends == receives)
         return;
-    activity_wait(comm->activity, comm_world_rank(comm, sends ? 0 : source));
+    comm_start_waiting(comm, sends ? 0 : source);
     if (sends)
         MPI_Send(size, sizeof *size, MPI_BYTE, 0, TAG_BLOCK, comm->handle);
     else
@@ -76,20 +87,20 @@ void comm_fetch_block(const struct comm *comm, int source, char **bytes, size_t 
             MPI_Recv(*bytes + done, now, MPI_BYTE, source, TAG_BLOCK, comm->handle,
                      MPI_STATUS_IGNORE);
     }
-    activity_go_on(comm->activity);
+    comm_stop_waiting(comm);
 }
 
 void comm_exchange(const struct comm *comm, int peer, const void *given, void *received,
                    size_t size) {
     const size_t piece = (size_t)1 << 30;
-    activity_wait(comm->activity, comm_world_rank(comm, peer));
+    comm_start_waiting(comm, peer);
     for (size_t done = 0; done < size; done += piece) {
         const int now = comm_count(size - done < piece ? size - done : piece);
         MPI_Sendrecv((const char *)given + done, now, MPI_BYTE, peer, TAG_EXCHANGE,
                      (char *)received + done, now, MPI_BYTE, peer, TAG_EXCHANGE, comm->handle,
                      MPI_STATUS_IGNORE);
     }
-    activity_go_on(comm->activity);
+    comm_stop_waiting(comm);
 }
 
 /* Byte counts and displacements of a gather. */
@@ -120,22 +131,22 @@ static void gather_layout_free(struct gather_layout *layout) {
 void comm_all_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                      void *whole) {
     const int bytes = comm_count(count * element_bytes);
-    activity_wait(comm->activity, PEER_ALL);
+    comm_start_waiting(comm, PEER_ALL);
     struct gather_layout layout = gather_layout(comm, bytes);
     MPI_Allgatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE,
                    comm->handle);
-    activity_go_on(comm->activity);
+    comm_stop_waiting(comm);
     gather_layout_free(&layout);
 }
 
 void comm_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                  void *whole) {
     const int bytes = comm_count(count * element_bytes);
-    activity_wait(comm->activity, PEER_ALL);
+    comm_start_waiting(comm, PEER_ALL);
     struct gather_layout layout = gather_layout(comm, bytes);
     MPI_Gatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE, 0,
                 comm->handle);
-    activity_go_on(comm->activity);
+    comm_stop_waiting(comm);
     gather_layout_free(&layout);
 }
 

@@ -64,9 +64,9 @@ bool link_has_target(const struct link *link, enum direction direction) {
 static void wait_for(const struct link *link, struct channel *channel, size_t i) {
     if (channel->peer == MPI_PROC_NULL)
         return;
-    activity_wait(link->comm.activity, comm_world_rank(&link->comm, channel->peer));
+    comm_start_waiting(&link->comm, channel->peer);
     MPI_Wait(&channel->requests[i], MPI_STATUS_IGNORE);
-    activity_go_on(link->comm.activity);
+    comm_stop_waiting(&link->comm);
 }
 
 void link_start_receive(struct link *link, enum direction direction, size_t count) {

@@ -62,15 +62,17 @@ void activity_microbatch(struct activity *activity, size_t microbatch) {
     count(activity);
 }
 
-void activity_wait(struct activity *activity, int peer) {
+void activity_wait(struct activity *activity, int first, int stride, int num_peers) {
     if (activity == NULL)
         return;
-    atomic_store_explicit(&activity->peer, peer, memory_order_relaxed);
+    atomic_store_explicit(&activity->first_peer, first, memory_order_relaxed);
+    atomic_store_explicit(&activity->peer_stride, stride, memory_order_relaxed);
+    atomic_store_explicit(&activity->num_peers, num_peers, memory_order_relaxed);
     count(activity);
 }
 
 void activity_go_on(struct activity *activity) {
-    activity_wait(activity, PEER_NONE);
+    activity_wait(activity, 0, 0, 0);
 }
 
 /* ---- the thread ---- */
@@ -92,27 +94,34 @@ static void end_all(const struct watchdog *watchdog) {
     _exit(EXIT_PEER);
 }
 
-static void describe_peer(const struct watchdog *watchdog, char *text) {
-    const int peer = atomic_load_explicit(&watchdog->activity.peer, memory_order_relaxed);
-    if (peer >= 0)
-        snprintf(text, TEXT_BYTES, "waits for rank %d on %s", peer, watchdog->hosts[peer]);
-    else if (peer == PEER_ALL)
-        snprintf(text, TEXT_BYTES, "waits for all ranks (one that reports nothing here stalls)");
-    else
+static void describe_peers(const struct watchdog *watchdog, char *text) {
+    const struct activity *activity = &watchdog->activity;
+    const int first = atomic_load_explicit(&activity->first_peer, memory_order_relaxed);
+    const int stride = atomic_load_explicit(&activity->peer_stride, memory_order_relaxed);
+    const int count = atomic_load_explicit(&activity->num_peers, memory_order_relaxed);
+    const char *hint = "(one that reports nothing here stalls)";
+    if (count == 0)
         snprintf(text, TEXT_BYTES, "waits for no other rank");
+    else if (count == 1)
+        snprintf(text, TEXT_BYTES, "waits for rank %d on %s", first, watchdog->hosts[first]);
+    else if (count == watchdog->world.size)
+        snprintf(text, TEXT_BYTES, "waits for all ranks %s", hint);
+    else
+        snprintf(text, TEXT_BYTES, "waits for the ranks %d, %d, ..., %d %s", first, first + stride,
+                 first + (count - 1) * stride, hint);
 }
 
 static void report(const struct watchdog *watchdog) {
     const struct activity *activity = &watchdog->activity;
     const int rank = watchdog->world.mpi_rank;
     const char *phase = atomic_load_explicit(&activity->phase, memory_order_relaxed);
-    char peer[TEXT_BYTES];
-    describe_peer(watchdog, peer);
+    char peers[TEXT_BYTES];
+    describe_peers(watchdog, peers);
     report_error("rank %d on %s, replica %d, stage %d, phase %s, step %zu, microbatch %zu: no "
                  "progress for %g s "
                  "(output.stall_seconds); %s",
                  rank, watchdog->hosts[rank], watchdog->replica, watchdog->stage, phase,
-                 get(&activity->step), get(&activity->microbatch), watchdog->stall_seconds, peer);
+                 get(&activity->step), get(&activity->microbatch), watchdog->stall_seconds, peers);
 }
 
 /* False when the watchdog is to end. */
@@ -172,7 +181,6 @@ struct watchdog *watchdog_start(struct comms *comms, double stall_seconds) {
     watchdog->stage = comms->stages.mpi_rank;
     watchdog->stall_seconds = stall_seconds;
     atomic_init(&watchdog->activity.phase, "setup");
-    atomic_init(&watchdog->activity.peer, PEER_NONE);
     char host[HOST_BYTES] = "";
     gethostname(host, sizeof host - 1);
     watchdog->hosts = memory_allocate((size_t)world->size, sizeof *watchdog->hosts, "host names");

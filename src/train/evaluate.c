@@ -1,5 +1,5 @@
-/* Evaluation. The last stage collects predictions, all ranks receive them and compute the metrics.
- */
+/* Evaluation. The last stages collect predictions, each those of its replica's microbatches; all
+ * ranks receive them and compute the metrics. */
 #include "train/evaluate.h"
 
 #include "base/memory.h"
@@ -176,6 +176,19 @@ static void score(const struct glue_task *glue, const struct label_set *labels,
         score_sequences(glue, dataset, predictions, labels->count, evaluation);
 }
 
+/* Words of 32 bits, of which each last stage has its own, and zeros elsewhere. */
+static void share_predictions(const struct comms *comms, void *words, size_t count) {
+    const struct comm *stages = &comms->stages;
+    const size_t bytes = count * sizeof(uint32_t);
+    if (stages->mpi_rank == stages->size - 1 && comms->replicas.size > 1) {
+        uint32_t *own = memory_allocate(count, sizeof *own, "predictions");
+        memcpy(own, words, bytes);
+        comm_reduce(&comms->replicas, own, words, count, MPI_UINT32_T, MPI_BOR);
+        memory_free(own);
+    }
+    comm_broadcast(stages, stages->size - 1, words, bytes);
+}
+
 double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline,
                         const struct point *point, const struct dataset *dataset,
                         struct predictions *predictions) {
@@ -188,11 +201,10 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
     const pipeline_consumer consume = dataset->kind == TASK_LANGUAGE_MODELING ? NULL : collect;
     const double loss = run_batches(trainer, pipeline, point, consume, &collection);
     *predictions = collection.predictions;
-    const struct comm *comm = &pipeline_comms(pipeline)->stages;
     const size_t count = num_predictions(dataset);
-    comm_broadcast(comm, comm->size - 1, predictions->labels, count * sizeof(int32_t));
+    share_predictions(pipeline_comms(pipeline), predictions->labels, count);
     if (predictions->scores != NULL)
-        comm_broadcast(comm, comm->size - 1, predictions->scores, count * sizeof(float));
+        share_predictions(pipeline_comms(pipeline), predictions->scores, count);
     return loss;
 }
 

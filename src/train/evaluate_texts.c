@@ -52,22 +52,22 @@ static void score(const struct text_evaluation *texts, const struct generated *g
     free_texts(decoded, generated->count);
 }
 
-bool evaluate_texts(const struct text_evaluation *texts, const struct comm *comm,
+bool evaluate_texts(const struct text_evaluation *texts, const struct comms *comms,
                     const struct stage *stage, const struct point *point, const char *split,
                     const struct lm_references *references, struct evaluation *evaluation,
                     struct problem *problem) {
     if (references->count == 0)
         return true;
     struct generated generated;
-    if (!generate_texts(comm, stage, point, &texts->options, references, &generated, problem))
+    if (!generate_texts(comms, stage, point, &texts->options, references, &generated, problem))
         return false;
     struct nlg_scores scores = {0};
-    if (comm->mpi_rank == 0)
+    if (comms->world.mpi_rank == 0)
         score(texts, &generated, split, references, &scores, problem);
     generated_free(&generated);
-    if (!comm_agree(comm, problem))
+    if (!comm_agree(&comms->world, problem))
         return false;
-    comm_broadcast(comm, 0, &scores, sizeof scores);
+    comm_broadcast(&comms->world, 0, &scores, sizeof scores);
     evaluation->score = evaluation->num_metrics;
     evaluation_add(evaluation, "bleu", scores.bleu);
     evaluation_add(evaluation, "nist", scores.nist);
@@ -76,18 +76,18 @@ bool evaluate_texts(const struct text_evaluation *texts, const struct comm *comm
     return true;
 }
 
-bool texts_generate(const struct text_evaluation *texts, const struct comm *comm,
+bool texts_generate(const struct text_evaluation *texts, const struct comms *comms,
                     const struct stage *stage, const struct point *point,
                     const struct lm_references *contexts, const char *path,
                     struct problem *problem) {
     struct generated generated;
-    if (!generate_texts(comm, stage, point, &texts->options, contexts, &generated, problem))
+    if (!generate_texts(comms, stage, point, &texts->options, contexts, &generated, problem))
         return false;
-    if (comm->mpi_rank == 0) {
+    if (comms->world.mpi_rank == 0) {
         char **decoded = decode_all(texts->tokenizer, &generated);
         nlg_write_hypotheses(path, (const char *const *)decoded, generated.count, problem);
         free_texts(decoded, generated.count);
     }
     generated_free(&generated);
-    return comm_agree(comm, problem);
+    return comm_agree(&comms->world, problem);
 }

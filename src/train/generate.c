@@ -23,7 +23,8 @@ struct group {
 };
 
 struct generation {
-    const struct comm *comm;
+    const struct comms *comms;
+    const struct comm *comm; /* the stages */
     const struct stage *stage;
     const struct point *point;
     const struct generation_options *options;
@@ -39,7 +40,7 @@ struct generation {
     float *x, *room, *logits; /* [texts, hidden], 2 of these, [texts, vocabulary] */
     struct group *groups;     /* [stages] */
     size_t num_groups;
-    int32_t **texts; /* [contexts] last stage: count, tokens */
+    int32_t **texts; /* [contexts] last stage: number, tokens; NULL: of another replica */
 };
 
 static bool is_last(const struct generation *g) {
@@ -331,23 +332,25 @@ static bool step_group(struct generation *g, struct group *group) {
     return true;
 }
 
-static size_t start_wave(struct generation *g, size_t first) {
+/* The groups `next`, `next` + replicas, ... of the contexts are this replica's. */
+static size_t start_wave(struct generation *g, size_t *next) {
+    const size_t contexts = g->references->count, most = g->options->prompts_at_once;
     size_t count = 0;
-    for (; count < g->num_groups && first < g->references->count; ++count) {
+    for (; count < g->num_groups && *next * most < contexts; ++count) {
         struct group *group = &g->groups[count];
-        const size_t left = g->references->count - first, most = g->options->prompts_at_once;
-        group->first = first;
+        group->first = *next * most;
+        const size_t left = contexts - group->first;
         group->num_prompts = left < most ? left : most;
         group->is_going = true;
-        first += group->num_prompts;
+        *next += (size_t)g->comms->replicas.size;
         start_group(g, group);
     }
     return count;
 }
 
-/* As many groups as stages at once. Returns the first context of the next wave. */
-static size_t run_wave(struct generation *g, size_t first) {
-    const size_t count = start_wave(g, first);
+/* As many groups as stages at once. False where none is left. */
+static bool run_wave(struct generation *g, size_t *next) {
+    const size_t count = start_wave(g, next);
     bool goes_on = true;
     while (goes_on) {
         goes_on = false;
@@ -360,44 +363,83 @@ static size_t run_wave(struct generation *g, size_t first) {
     }
     for (size_t i = 0; i < count; ++i)
         MPI_Waitall(g->comm->size, g->groups[i].requests, MPI_STATUSES_IGNORE);
-    return g->groups[count - 1].first + g->groups[count - 1].num_prompts;
+    return count > 0;
 }
 
+/* The replica's texts as one block of numbers: context, number of tokens, tokens. */
+static char *pack_texts(const struct generation *g, size_t *size) {
+    const size_t contexts = g->references->count;
+    *size = 0;
+    for (size_t i = 0; i < contexts; ++i)
+        if (g->texts[i] != NULL)
+            *size += ((size_t)g->texts[i][0] + 2) * sizeof(int32_t);
+    char *bytes = memory_allocate(*size, 1, "texts"), *at = bytes;
+    for (size_t i = 0; i < contexts; ++i) {
+        if (g->texts[i] == NULL)
+            continue;
+        const int32_t context = (int32_t)i;
+        const size_t part = ((size_t)g->texts[i][0] + 1) * sizeof(int32_t);
+        memcpy(at, &context, sizeof context);
+        memcpy(at + sizeof context, g->texts[i], part);
+        at += sizeof context + part;
+    }
+    return bytes;
+}
+
+/* Rank 0: texts [contexts] of a block, borrowed from it. */
+static void unpack_texts(const char *bytes, size_t size, const char **texts) {
+    for (size_t at = 0; at < size;) {
+        int32_t context, length;
+        memcpy(&context, bytes + at, sizeof context);
+        at += sizeof context;
+        memcpy(&length, bytes + at, sizeof length);
+        texts[context] = bytes + at;
+        at += ((size_t)length + 1) * sizeof(int32_t);
+    }
+}
+
+static struct generated join_texts(const char *const *texts, size_t count, size_t num_tokens) {
+    struct generated generated = {
+        .count = count,
+        .num_tokens = num_tokens,
+        .offsets = memory_allocate(count + 1, sizeof(size_t), "texts"),
+        .tokens = memory_allocate(num_tokens, sizeof(int32_t), "texts"),
+    };
+    for (size_t i = 0; i < count; ++i) {
+        int32_t length;
+        memcpy(&length, texts[i], sizeof length);
+        memcpy(generated.tokens + generated.offsets[i], texts[i] + sizeof length,
+               (size_t)length * sizeof(int32_t));
+        generated.offsets[i + 1] = generated.offsets[i] + (size_t)length;
+    }
+    return generated;
+}
+
+/* From the last stages over the first ones to rank 0. */
 static void collect_texts(const struct generation *g, struct generated *generated) {
-    char *bytes = NULL;
-    size_t size = 0;
-    if (is_last(g)) {
-        for (size_t i = 0; i < g->references->count; ++i)
-            size += ((size_t)g->texts[i][0] + 1) * sizeof(int32_t);
-        bytes = memory_allocate(size, 1, "texts");
-        size_t at = 0;
-        for (size_t i = 0; i < g->references->count; ++i) {
-            const size_t part = ((size_t)g->texts[i][0] + 1) * sizeof(int32_t);
-            memcpy(bytes + at, g->texts[i], part);
-            at += part;
-        }
+    const struct comm *replicas = &g->comms->replicas;
+    const size_t contexts = g->references->count, ranks = (size_t)replicas->size;
+    char **blocks = memory_allocate(ranks, sizeof *blocks, "texts");
+    const char **texts = memory_allocate(contexts, sizeof *texts, "texts");
+    size_t size = 0, all = 0;
+    char *own = is_last(g) ? pack_texts(g, &size) : NULL;
+    comm_fetch_block(g->comm, g->comm->size - 1, &own, &size);
+    for (int r = 0; g->comm->mpi_rank == 0 && r < replicas->size; ++r) {
+        size_t bytes = size;
+        blocks[r] = r == replicas->mpi_rank ? own : NULL;
+        comm_fetch_block(replicas, r, &blocks[r], &bytes);
+        if (replicas->mpi_rank == 0)
+            unpack_texts(blocks[r], bytes, texts);
+        all += bytes / sizeof(int32_t);
     }
-    comm_fetch_block(g->comm, g->comm->size - 1, &bytes, &size);
-    if (g->comm->mpi_rank == 0) {
-        const size_t count = g->references->count;
-        *generated = (struct generated){
-            .count = count,
-            .num_tokens = size / sizeof(int32_t) - count,
-            .offsets = memory_allocate(count + 1, sizeof(size_t), "texts"),
-            .tokens = memory_allocate(size / sizeof(int32_t), sizeof(int32_t), "texts"),
-        };
-        size_t at = 0;
-        for (size_t i = 0; i < count; ++i) {
-            int32_t length;
-            memcpy(&length, bytes + at, sizeof length);
-            at += sizeof length;
-            const size_t part = (size_t)length * sizeof(int32_t);
-            memcpy(generated->tokens + generated->offsets[i], bytes + at, part);
-            generated->offsets[i + 1] = generated->offsets[i] + (size_t)length;
-            at += part;
-        }
-    }
-    memory_free(bytes);
+    if (g->comm->mpi_rank == 0 && replicas->mpi_rank == 0)
+        *generated = join_texts(texts, contexts, all - 2 * contexts);
+    for (size_t r = 0; r < ranks; ++r)
+        if (blocks[r] != own)
+            memory_free(blocks[r]);
+    memory_free(own);
+    memory_free(blocks);
+    memory_free(texts);
 }
 
 bool generate_check(const struct architecture *architecture, const struct beam_options *beam,
@@ -418,24 +460,28 @@ void generated_free(struct generated *generated) {
     *generated = (struct generated){0};
 }
 
-void generate_rehearse(const struct comm *comm, const struct stage *stage,
+void generate_rehearse(const struct comms *comms, const struct stage *stage,
                        const struct generation_options *options,
                        const struct lm_references *references, void (*look)(void *context),
                        void *context) {
-    struct generation g = {
-        .comm = comm, .stage = stage, .options = options, .references = references};
+    struct generation g = {.comms = comms,
+                           .comm = &comms->stages,
+                           .stage = stage,
+                           .options = options,
+                           .references = references};
     generation_open(&g);
     look(context);
     generation_close(&g);
 }
 
-bool generate_texts(const struct comm *comm, const struct stage *stage, const struct point *point,
+bool generate_texts(const struct comms *comms, const struct stage *stage, const struct point *point,
                     const struct generation_options *options,
                     const struct lm_references *references, struct generated *generated,
                     struct problem *problem) {
     *generated = (struct generated){0};
     struct generation g = {
-        .comm = comm,
+        .comms = comms,
+        .comm = &comms->stages,
         .stage = stage,
         .point = point,
         .options = options,
@@ -444,8 +490,8 @@ bool generate_texts(const struct comm *comm, const struct stage *stage, const st
     if (!generate_check(&stage->options.architecture, &options->beam, references, problem))
         return false;
     generation_open(&g);
-    for (size_t next = 0; next < references->count;)
-        next = run_wave(&g, next);
+    for (size_t next = (size_t)comms->replicas.mpi_rank; run_wave(&g, &next);)
+        continue;
     collect_texts(&g, generated);
     generation_close(&g);
     return true;

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/report.h"
 #include "parallel/link.h"
+#include "parallel/reduction.h"
 #include "parallel/schedule.h"
 
 #include <math.h>
@@ -16,9 +17,10 @@ struct pipeline {
     struct pipeline_options options;
     struct link *link;
     struct workspace *workspace;
-    struct slot **slots, **kept_slots; /* [num_slots], [largest_count] */
-    size_t num_slots;
-    struct gradient part; /* gradient of one microbatch */
+    struct slot **slots, **kept_slots; /* [num_slots], [num_kept_slots] */
+    size_t num_slots, num_kept_slots;
+    struct reduction *factors, *selection; /* of the microbatches' gradients over the replicas */
+    double *losses;                        /* [largest_count] of the microbatches */
     struct slot_work *schedule;
 };
 
@@ -32,10 +34,28 @@ struct pass {
     float *t_d_selection;
     pipeline_consumer consume;
     void *context;
-    double loss;
     void (*down)(struct pipeline *, struct pass *, size_t microbatch, const float *in, float *out);
     void (*up)(struct pipeline *, struct pass *, size_t microbatch, float *in, float *out);
 };
+
+/* The microbatches replica, replica + replicas, ... of a batch are this rank's. */
+static size_t num_replicas(const struct pipeline *pipeline) {
+    return (size_t)pipeline->comms.replicas.size;
+}
+
+static size_t own_count(const struct pipeline *pipeline, size_t count) {
+    const size_t replica = (size_t)pipeline->comms.replicas.mpi_rank;
+    return (count + num_replicas(pipeline) - 1 - replica) / num_replicas(pipeline);
+}
+
+/* Microbatches' gradients wait up to a size for their sum with the other replicas': the fewer
+ * exchanges, the less replicas wait for each other. */
+static struct reduction *create_sum(const struct pipeline *pipeline, size_t size) {
+    const size_t waiting_bytes = 64 << 20, fitting = waiting_bytes / sizeof(float) / (size + 1);
+    const size_t largest_count = own_count(pipeline, pipeline->options.largest_count);
+    return reduction_create(&pipeline->comms.replicas, size,
+                            fitting < largest_count ? fitting : largest_count);
+}
 
 struct pipeline *pipeline_create(const struct comms *comms, const struct stage *stage,
                                  const struct pipeline_options *options) {
@@ -47,21 +67,23 @@ struct pipeline *pipeline_create(const struct comms *comms, const struct stage *
     const size_t hidden = stage->options.architecture.hidden_size;
     pipeline->link = link_create(comm, options->capacity.tokens * hidden);
     pipeline->workspace = workspace_create(stage, &options->capacity, options->num_threads);
+    const size_t largest_count = own_count(pipeline, options->largest_count);
     pipeline->num_slots =
-        schedule_in_flight((size_t)comm->size, (size_t)comm->mpi_rank, options->largest_count);
+        schedule_in_flight((size_t)comm->size, (size_t)comm->mpi_rank, largest_count);
     pipeline->slots = memory_allocate(pipeline->num_slots, sizeof(struct slot *), "slots");
     for (size_t i = 0; i < pipeline->num_slots; ++i)
         pipeline->slots[i] = slot_create(stage, &options->capacity, false);
     if (options->keeps_tangents) {
-        pipeline->kept_slots =
-            memory_allocate(options->largest_count, sizeof(struct slot *), "slots");
-        for (size_t i = 0; i < options->largest_count; ++i)
+        pipeline->num_kept_slots = largest_count;
+        pipeline->kept_slots = memory_allocate(largest_count, sizeof(struct slot *), "slots");
+        for (size_t i = 0; i < largest_count; ++i)
             pipeline->kept_slots[i] = slot_create(stage, &options->capacity, true);
     }
-    pipeline->part.factors = memory_allocate(stage->factors.size, sizeof(float), "a gradient");
-    pipeline->part.selection = memory_allocate(stage->selection_size, sizeof(float), "a gradient");
+    pipeline->factors = create_sum(pipeline, stage->factors.size);
+    pipeline->selection = create_sum(pipeline, stage->selection_size);
+    pipeline->losses = memory_allocate(options->largest_count, sizeof(double), "losses");
     pipeline->schedule =
-        memory_allocate(2 * options->largest_count, sizeof *pipeline->schedule, "the schedule");
+        memory_allocate(2 * largest_count, sizeof *pipeline->schedule, "the schedule");
     return pipeline;
 }
 
@@ -71,12 +93,13 @@ void pipeline_destroy(struct pipeline **pipeline) {
         return;
     for (size_t i = 0; i < p->num_slots; ++i)
         slot_destroy(&p->slots[i]);
-    for (size_t i = 0; p->kept_slots != NULL && i < p->options.largest_count; ++i)
+    for (size_t i = 0; i < p->num_kept_slots; ++i)
         slot_destroy(&p->kept_slots[i]);
     memory_free(p->slots);
     memory_free(p->kept_slots);
-    memory_free(p->part.factors);
-    memory_free(p->part.selection);
+    reduction_destroy(&p->factors);
+    reduction_destroy(&p->selection);
+    memory_free(p->losses);
     memory_free(p->schedule);
     workspace_destroy(&p->workspace);
     link_destroy(&p->link);
@@ -106,6 +129,38 @@ static void start_receive(struct pipeline *pipeline, const struct batch *batch,
                                : output_size(pipeline, batch, work->microbatch));
 }
 
+/* The order of this rank's work, with the microbatches' numbers in the batch. */
+static size_t fill_schedule(struct pipeline *pipeline, const struct pass *pass) {
+    const struct comm *stages = &pipeline->comms.stages;
+    const size_t own = own_count(pipeline, pass->batch->num_microbatches);
+    const size_t count = schedule_fill((size_t)stages->size, (size_t)stages->mpi_rank, own,
+                                       pass->up != NULL, pipeline->schedule);
+    for (size_t i = 0; i < count; ++i)
+        pipeline->schedule[i].microbatch =
+            pipeline->schedule[i].microbatch * num_replicas(pipeline) +
+            (size_t)pipeline->comms.replicas.mpi_rank;
+    return count;
+}
+
+/* What a microbatch adds to the sums is made. */
+static void add_vectors(struct pipeline *pipeline, const struct pass *pass) {
+    timer_start(pipeline->options.timers, "sums");
+    if (pass->gradient != NULL)
+        reduction_add(pipeline->factors);
+    if (pass->t_d_selection != NULL || pass->gradient->selection != NULL)
+        reduction_add(pipeline->selection);
+    timer_stop(pipeline->options.timers);
+}
+
+/* A replica without work has the same timers as the others. */
+static void meet_timers(struct timer_tree *timers, bool has_up) {
+    static const char *const names[] = {"waiting", "forward", "backward", "sums"};
+    for (size_t i = 0; i < (has_up ? 4 : 2); ++i) {
+        timer_start(timers, names[i]);
+        timer_stop(timers);
+    }
+}
+
 /* Receives are opened one piece of work ahead, sends are waited for when their buffer is needed
  * again. */
 static void run_pass(struct pipeline *pipeline, struct pass *pass) {
@@ -115,9 +170,9 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
                  pipeline->options.largest_count);
     struct link *link = pipeline->link;
     struct timer_tree *timers = pipeline->options.timers;
-    const size_t count =
-        schedule_fill((size_t)pipeline->comms.stages.size, (size_t)pipeline->comms.stages.mpi_rank,
-                      batch->num_microbatches, pass->up != NULL, pipeline->schedule);
+    const size_t count = fill_schedule(pipeline, pass);
+    if (count == 0)
+        meet_timers(timers, pass->up != NULL);
     for (size_t i = 0; i < count; ++i) {
         const struct slot_work *work = &pipeline->schedule[i];
         const enum direction direction = work->direction;
@@ -141,24 +196,36 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
                             direction == DIRECTION_DOWN
                                 ? output_size(pipeline, batch, work->microbatch)
                                 : input_size(pipeline, batch, work->microbatch));
+        if (direction == DIRECTION_UP)
+            add_vectors(pipeline, pass);
     }
     timer_start(timers, "waiting");
     link_finish_sends(link);
     timer_stop(timers);
 }
 
-/* The loss is summed in the last stage, in the order of the microbatches. */
-static double share_loss(const struct pipeline *pipeline, double loss) {
+/* The last stages know their microbatches' losses, which are summed in the order of the batch. */
+static double share_loss(const struct pipeline *pipeline, const struct batch *batch) {
+    const struct comm *stages = &pipeline->comms.stages;
+    const size_t count = batch->num_microbatches;
+    double loss = 0;
     timer_start(pipeline->options.timers, "waiting");
-    comm_broadcast(&pipeline->comms.stages, pipeline->comms.stages.size - 1, &loss, sizeof loss);
+    if (stages->mpi_rank == stages->size - 1) {
+        double *all = memory_allocate(count, sizeof *all, "losses");
+        comm_reduce(&pipeline->comms.replicas, pipeline->losses, all, count, MPI_DOUBLE, MPI_SUM);
+        for (size_t i = 0; i < count; ++i)
+            loss += all[i];
+        memory_free(all);
+    }
+    comm_broadcast(stages, stages->size - 1, &loss, sizeof loss);
     timer_stop(pipeline->options.timers);
     return loss;
 }
 
 static struct slot *slot_of(const struct pipeline *pipeline, const struct pass *pass,
                             size_t microbatch) {
-    return pass->keep ? pipeline->kept_slots[microbatch]
-                      : pipeline->slots[microbatch % pipeline->num_slots];
+    const size_t own = microbatch / num_replicas(pipeline);
+    return pass->keep ? pipeline->kept_slots[own] : pipeline->slots[own % pipeline->num_slots];
 }
 
 static void forward_down(struct pipeline *pipeline, struct pass *pass, size_t microbatch,
@@ -166,7 +233,7 @@ static void forward_down(struct pipeline *pipeline, struct pass *pass, size_t mi
     struct slot *slot = slot_of(pipeline, pass, microbatch);
     if (in != NULL)
         memcpy(slot_input(slot), in, input_size(pipeline, pass->batch, microbatch) * sizeof(float));
-    pass->loss +=
+    pipeline->losses[microbatch] =
         stage_forward(pipeline->stage, pass->point, &pass->batch->microbatches[microbatch],
                       pass->up != NULL, slot, pipeline->workspace);
     if (out != NULL)
@@ -178,14 +245,11 @@ static void forward_down(struct pipeline *pipeline, struct pass *pass, size_t mi
 
 static void backward_up(struct pipeline *pipeline, struct pass *pass, size_t microbatch, float *in,
                         float *out) {
-    struct gradient part = pipeline->part;
-    if (pass->gradient->selection == NULL)
-        part.selection = NULL;
+    struct gradient part = {reduction_vector(pipeline->factors), NULL};
+    if (pass->gradient->selection != NULL)
+        part.selection = reduction_vector(pipeline->selection);
     stage_backward(pipeline->stage, pass->point, &pass->batch->microbatches[microbatch],
                    slot_of(pipeline, pass, microbatch), pipeline->workspace, in, &part, out);
-    vector_add(part.factors, pipeline->stage->factors.size, pass->gradient->factors);
-    if (part.selection != NULL)
-        vector_add(part.selection, pipeline->stage->selection_size, pass->gradient->selection);
 }
 
 /* A tied embedding has two gradients, each summed over the microbatches on its own; their sum goes
@@ -205,18 +269,28 @@ static void combine_tied(const struct pipeline *pipeline, float *gradient) {
         memcpy(copy, own, bytes);
         return;
     }
-    float *other = pipeline->part.factors; /* free between passes */
+    float *other = reduction_vector(pipeline->factors); /* free between passes */
     comm_exchange(comm, is_first ? last : 0, own, other, bytes);
     vector_add(other, count, own);
+}
+
+static void close_sums(struct pipeline *pipeline, bool has_factors, bool has_selection) {
+    timer_start(pipeline->options.timers, "sums");
+    if (has_factors)
+        reduction_close(pipeline->factors);
+    if (has_selection)
+        reduction_close(pipeline->selection);
+    timer_stop(pipeline->options.timers);
 }
 
 double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
                          const struct batch *batch, bool keep, struct gradient *gradient) {
     FAULT_UNLESS(!keep || pipeline->kept_slots != NULL, "this pipeline keeps no tangents");
     const struct stage *stage = pipeline->stage;
-    memset(gradient->factors, 0, stage->factors.size * sizeof(float));
+    const size_t count = batch->num_microbatches;
+    reduction_open(pipeline->factors, gradient->factors, stage->factors.size, count);
     if (gradient->selection != NULL)
-        memset(gradient->selection, 0, stage->selection_size * sizeof(float));
+        reduction_open(pipeline->selection, gradient->selection, stage->selection_size, count);
     struct pass pass = {
         .point = point,
         .batch = batch,
@@ -226,37 +300,41 @@ double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
         .up = backward_up,
     };
     run_pass(pipeline, &pass);
+    close_sums(pipeline, true, gradient->selection != NULL);
     combine_tied(pipeline, gradient->factors);
-    return share_loss(pipeline, pass.loss);
+    return share_loss(pipeline, batch);
 }
 
 static void tangent_down(struct pipeline *pipeline, struct pass *pass, size_t microbatch,
                          const float *in, float *out) {
     stage_tangent(pipeline->stage, pass->point, pass->direction,
-                  &pass->batch->microbatches[microbatch], pipeline->kept_slots[microbatch],
+                  &pass->batch->microbatches[microbatch], slot_of(pipeline, pass, microbatch),
                   pipeline->workspace, in, out);
 }
 
 static void tangent_up(struct pipeline *pipeline, struct pass *pass, size_t microbatch, float *in,
                        float *out) {
     stage_backward_tangent(pipeline->stage, pass->point, pass->direction,
-                           &pass->batch->microbatches[microbatch], pipeline->kept_slots[microbatch],
-                           pipeline->workspace, in, pipeline->part.selection, out);
-    vector_add(pipeline->part.selection, pipeline->stage->selection_size, pass->t_d_selection);
+                           &pass->batch->microbatches[microbatch],
+                           slot_of(pipeline, pass, microbatch), pipeline->workspace, in,
+                           reduction_vector(pipeline->selection), out);
 }
 
 void pipeline_tangent(struct pipeline *pipeline, const struct point *point, const float *direction,
                       const struct batch *batch, float *t_d_selection) {
-    memset(t_d_selection, 0, pipeline->stage->selection_size * sizeof(float));
+    reduction_open(pipeline->selection, t_d_selection, pipeline->stage->selection_size,
+                   batch->num_microbatches);
     struct pass pass = {
         .point = point,
         .direction = direction,
         .batch = batch,
+        .keep = true,
         .t_d_selection = t_d_selection,
         .down = tangent_down,
         .up = tangent_up,
     };
     run_pass(pipeline, &pass);
+    close_sums(pipeline, false, true);
 }
 
 double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,
@@ -269,7 +347,7 @@ double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,
         .down = forward_down,
     };
     run_pass(pipeline, &pass);
-    return share_loss(pipeline, pass.loss);
+    return share_loss(pipeline, batch);
 }
 
 double pipeline_norm(const struct pipeline *pipeline, const float *factors) {

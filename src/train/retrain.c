@@ -235,10 +235,9 @@ static bool evaluate_generated(const struct trainer *trainer, const struct stage
     if (texts == NULL)
         return true;
     timer_start(trainer->timers, "generate");
-    const bool is_good = evaluate_texts(texts, &trainer->comms.stages, stage, point, "dev",
-                                        texts->dev, dev, problem) &&
-                         evaluate_texts(texts, &trainer->comms.stages, stage, point, "test",
-                                        texts->test, test, problem);
+    const bool is_good =
+        evaluate_texts(texts, &trainer->comms, stage, point, "dev", texts->dev, dev, problem) &&
+        evaluate_texts(texts, &trainer->comms, stage, point, "test", texts->test, test, problem);
     timer_stop(trainer->timers);
     return is_good;
 }
@@ -281,11 +280,11 @@ void retrain_rehearse(const struct trainer *trainer, const struct retrain_option
     const struct text_evaluation *texts = trainer->texts;
     struct generation_look generation = {&retrain, look, context};
     if (texts != NULL && texts->dev->count > 0)
-        generate_rehearse(&trainer->comms.stages, stage, &texts->options, texts->dev,
-                          look_at_generation, &generation);
+        generate_rehearse(&trainer->comms, stage, &texts->options, texts->dev, look_at_generation,
+                          &generation);
     if (texts != NULL && texts->test->count > 0)
-        generate_rehearse(&trainer->comms.stages, stage, &texts->options, texts->test,
-                          look_at_generation, &generation);
+        generate_rehearse(&trainer->comms, stage, &texts->options, texts->test, look_at_generation,
+                          &generation);
     retrain_close(&retrain);
 }
 

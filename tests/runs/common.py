@@ -199,6 +199,12 @@ class Job:
         return Results(self.output, outcome)
 
 
+def on_ranks(layout):
+    """(number of ranks, keys) of a number of stages or a pair (replicas, stages)."""
+    replicas, stages = layout if isinstance(layout, tuple) else (1, layout)
+    return replicas * stages, {"parallel.replicas": replicas}
+
+
 # ---- the program ----
 
 

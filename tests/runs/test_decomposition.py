@@ -1,6 +1,6 @@
 """The same job gives the same answer, to the last bit, on any number of MPI ranks."""
 import common
-from common import Job, Skip, assert_same, cases
+from common import Job, Skip, assert_same, cases, on_ranks
 
 BASE = common.ROOT / "inputs" / "models" / "all-MiniLM-L6-v2"
 DEMO = common.ROOT / "inputs" / "demo"
@@ -11,12 +11,14 @@ def search(**keys):
     return {**DROPOUT, **{f"search.{name}": value for name, value in keys.items()}}
 
 
-def assert_same_on(job, rank_counts, keys=None):
+def assert_same_on(job, layouts, keys=None):
+    """layouts: numbers of stages, or pairs (replicas, stages)."""
     alone = job.results(1, keys, output="alone")
     assert alone.trace["/retrain/step"].shape == (job.keys["retrain.steps"],)
-    for num_ranks in rank_counts:
-        several = job.results(num_ranks, keys, output=f"on{num_ranks}")
-        assert_same(several, alone, f"{num_ranks} ranks")
+    for layout in layouts:
+        num_ranks, more = on_ranks(layout)
+        several = job.results(num_ranks, {**(keys or {}), **more}, output="several")
+        assert_same(several, alone, f"on {layout}")
     return alone
 
 
@@ -36,42 +38,42 @@ SEARCHES = {
 
 @cases(**SEARCHES)
 def test_sequence_task(keys):
-    """3 blocks: as many ranks as blocks, fewer, more."""
-    assert_same_on(Job("cola"), (2, 3, 5), keys)
+    """3 blocks: as many stages as blocks, fewer, more; replicas."""
+    assert_same_on(Job("cola"), (2, 3, 5, (2, 1), (3, 1), (2, 2)), keys)
 
 
 @cases(exact=search(), finite_difference=search(hypergradient="finite_difference"))
 def test_token_task(keys):
     """2 blocks; adapters in all projections."""
     targets = ["query", "key", "value", "attention_output", "intermediate", "output"]
-    assert_same_on(Job("ner"), (2, 4), {**keys, "adapter.targets": targets})
+    assert_same_on(Job("ner"), (2, 4, (2, 1), (3, 2)), {**keys, "adapter.targets": targets})
 
 
 @cases(exact=search(), finite_difference=search(hypergradient="finite_difference"))
 def test_regression(keys):
-    assert_same_on(Job("stsb"), (2, 3), keys)
+    assert_same_on(Job("stsb"), (2, 3, (2, 1), (3, 1)), keys)
 
 
 @cases(exact=search(), finite_difference=search(hypergradient="finite_difference"))
 def test_language_modelling(keys):
-    assert_same_on(Job("e2e"), (2, 3), {**keys, "task.label_smoothing": 0.1})
+    assert_same_on(Job("e2e"), (2, 3, (2, 1), (2, 2)), {**keys, "task.label_smoothing": 0.1})
 
 
 def test_two_development_sets():
-    assert_same_on(Job("mnli"), (2,), DROPOUT)
+    assert_same_on(Job("mnli"), (2, (2, 1)), DROPOUT)
 
 
 def test_plain_lora():
-    assert_same_on(Job("cola"), (2, 4), {**DROPOUT, "adapter.method": "lora"})
+    assert_same_on(Job("cola"), (2, 4, (4, 1)), {**DROPOUT, "adapter.method": "lora"})
 
 
-def test_fewer_microbatches_than_stages():
+def test_fewer_microbatches_than_stages_or_replicas():
     keys = {**DROPOUT, "parallel.microbatch_tokens": 4096, "optimizer.batch_size": 4}
-    assert_same_on(Job("cola"), (3, 8), keys)
+    assert_same_on(Job("cola"), (3, 8, (2, 1), (3, 2)), keys)
 
 
 def test_one_sequence_a_microbatch():
-    assert_same_on(Job("cola"), (2, 3), {**DROPOUT, "parallel.microbatch_tokens": 16})
+    assert_same_on(Job("cola"), (2, 3, (5, 1)), {**DROPOUT, "parallel.microbatch_tokens": 16})
 
 
 def test_explicit_layouts():
@@ -128,5 +130,5 @@ def test_base_model():
             "task.limit_train": 48, "task.limit_dev": 16, "parallel.microbatch_tokens": 64,
             "retrain.evaluate_every_epoch": False}
     job = Job("cola")
-    alone = assert_same_on(job, (2, 3, 4, 6, 8), keys)
+    alone = assert_same_on(job, (2, 3, 4, 6, 8, (2, 1), (2, 3)), keys)
     assert_same(job.results(1, {**keys, "parallel.threads": 2}, output="two"), alone, "2 threads")

@@ -3,7 +3,7 @@ import json
 import struct
 
 import common
-from common import Job, assert_same, cases
+from common import Job, assert_same, cases, on_ranks
 
 FULL = {"adapter.method": "full", "model.hidden_dropout": 0.1, "model.attention_dropout": 0.1,
         "optimizer.lr": 3e-3}
@@ -40,19 +40,21 @@ def stored_shapes(model):
             if name != "__metadata__"}
 
 
-def assert_same_on(job, rank_counts, keys):
-    """Losses, evaluations and all trained weights, to the last bit."""
+def assert_same_on(job, layouts, keys):
+    """Losses, evaluations and all trained weights, to the last bit. layouts: numbers of stages, or
+    pairs (replicas, stages)."""
     alone = job.results(1, keys, output="alone")
     weights = checkpoint(alone)
-    for num_ranks in rank_counts:
-        several = job.results(num_ranks, keys, output=f"on{num_ranks}")
-        assert_same(several, alone, f"{num_ranks} ranks")
-        assert checkpoint(several) == weights, f"{num_ranks} ranks: other weights"
+    for layout in layouts:
+        num_ranks, more = on_ranks(layout)
+        several = job.results(num_ranks, {**keys, **more}, output="several")
+        assert_same(several, alone, f"on {layout}")
+        assert checkpoint(several) == weights, f"on {layout}: other weights"
     return alone
 
 
-@cases(full_cola=(FULL, "cola", (2, 3, 5)), full_ner=(FULL, "ner", (2, 4)),
-       adapter_cola=(ADAPTER, "cola", (2, 3)), adapter_ner=(ADAPTER, "ner", (2,)))
+@cases(full_cola=(FULL, "cola", (2, 3, 5, (2, 1), (2, 2))), full_ner=(FULL, "ner", (2, 4, (3, 1))),
+       adapter_cola=(ADAPTER, "cola", (2, 3, (3, 1))), adapter_ner=(ADAPTER, "ner", (2,)))
 def test_any_number_of_ranks(case):
     keys, task, rank_counts = case
     assert_same_on(Job(task), rank_counts, keys)
@@ -84,7 +86,7 @@ def test_bottleneck_adapters_and_norms_are_kept():
 
 def test_language_model_on_any_number_of_ranks():
     """The tied embedding is in the first stage and in the last."""
-    results = assert_same_on(language_job(), (2, 3, 4), LANGUAGE)
+    results = assert_same_on(language_job(), (2, 3, 4, (2, 1), (3, 1), (2, 2)), LANGUAGE)
     names = checkpoint(results)
     assert "transformer.wte.weight" in names and "lm_head.weight" not in names
 

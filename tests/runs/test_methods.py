@@ -2,7 +2,7 @@
 import json
 
 import common
-from common import Job, assert_same, cases
+from common import Job, assert_same, cases, on_ranks
 
 MODULES = [f"bert.encoder.layer.{block}.attention.self.{name}"
            for block in range(3) for name in ("query", "value")]
@@ -58,17 +58,18 @@ def test_trace():
     assert rows(trace["/allocation/importance"])[last] == rows(trace["/allocation/importance"])[-1]
 
 
-@cases(sequence=("cola", (2, 3, 5), {}),
-       token=("ner", (2, 3), {"adapter.targets": ["query", "key", "value", "attention_output",
+@cases(sequence=("cola", (2, 3, 5, (2, 1), (2, 2)), {}),
+       token=("ner", (2, 3, (3, 1)), {"adapter.targets": ["query", "key", "value", "attention_output",
                                                   "intermediate", "output"]}))
 def test_decomposition(case):
-    task, rank_counts, keys = case
+    task, layouts, keys = case
     job = Job(task, keys={**ADALORA, **DROPOUT, **keys})
     alone = job.results(1, output="alone")
     parts = ("/modules", "/search", "/allocation", "/retrain", "/evaluation")
-    for num_ranks in rank_counts:
-        several = job.results(num_ranks, output=f"on{num_ranks}")
-        assert_same(several, alone, f"{num_ranks} ranks", parts)
+    for layout in layouts:
+        num_ranks, more = on_ranks(layout)
+        several = job.results(num_ranks, more, output="several")
+        assert_same(several, alone, f"on {layout}", parts)
 
 
 def test_saved_model_is_the_evaluated_one():

@@ -1,17 +1,16 @@
 /* Generation against transformers' generate, token for token, on a tiny GPT-2 with adapters.
- * mpi_ranks: 1 2 3 */
+ * mpi_ranks: 1 2 3 4 */
 #include "fixture.h"
-#include "parallel/comm.h"
 #include "train/generate.h"
 
 #include <mpi.h>
 
-static struct comm comm;
+static struct comms comms;
 
-/* This rank's stage: block r, the last rank the rest. */
+/* This rank's stage: block s, the last stage the rest. */
 static struct stage *stage_of(const struct fixture *fixture, size_t *ranks, float *scales) {
-    const size_t blocks = fixture->architecture.num_blocks, first = (size_t)comm.mpi_rank;
-    const bool is_last = comm.mpi_rank == comm.size - 1;
+    const size_t blocks = fixture->architecture.num_blocks, first = (size_t)comms.stages.mpi_rank;
+    const bool is_last = comms.stages.mpi_rank == comms.stages.size - 1;
     const int64_t *plain = fixture_integers(fixture, NULL, "plain", "ranks");
     for (size_t m = 0; m < json_count(json_get(fixture->description, "modules")); ++m) {
         ranks[m] = (size_t)plain[m];
@@ -25,7 +24,7 @@ static struct stage *stage_of(const struct fixture *fixture, size_t *ranks, floa
         .head_kind = HEAD_LANGUAGE_MODELING,
         .first_block = first,
         .num_blocks = is_last ? blocks - first : 1,
-        .has_embedding = comm.mpi_rank == 0,
+        .has_embedding = comms.stages.mpi_rank == 0,
         .has_task_head = is_last,
     };
     struct stage *stage = stage_create(&options);
@@ -80,12 +79,12 @@ static void check_case(const struct fixture *fixture, const struct json *root,
     const struct point point = {factors, NULL};
     struct generated generated;
     struct problem problem = {0};
-    assert_true(generate_texts(&comm, stage, &point, &options, &contexts, &generated, &problem));
-    if (comm.mpi_rank == 0)
+    assert_true(generate_texts(&comms, stage, &point, &options, &contexts, &generated, &problem));
+    if (comms.world.mpi_rank == 0)
         compare(&generated, json_get(one, "texts"));
     generated_free(&generated);
     options.beam.max_new_tokens = 1000;
-    assert_false(generate_texts(&comm, stage, &point, &options, &contexts, &generated, &problem));
+    assert_false(generate_texts(&comms, stage, &point, &options, &contexts, &generated, &problem));
     assert_int_equal(problem.exit_code, EXIT_DATA);
     lm_references_free(&contexts);
     memory_free(factors);
@@ -99,9 +98,18 @@ static void test_texts_equal_those_of_transformers(void **state) {
     struct fixture fixture = fixture_open("gpt2-language");
     struct json *root = fixture_json("generate", "cases.json");
     const struct json *cases = json_get(root, "cases");
-    for (const struct json *one = json_first(cases); one != NULL; one = json_next(one))
-        for (size_t prompts = 1; prompts <= 4; ++prompts)
-            check_case(&fixture, root, one, prompts);
+    struct layout layout = {1, 0, 1, 1};
+    for (; layout.replicas <= (size_t)comms.world.size; ++layout.replicas) {
+        layout.stages = (size_t)comms.world.size / layout.replicas;
+        if (layout_num_ranks(&layout) != (size_t)comms.world.size ||
+            layout.stages > fixture.architecture.num_blocks)
+            continue;
+        comms_split(&comms, &layout);
+        for (const struct json *one = json_first(cases); one != NULL; one = json_next(one))
+            for (size_t prompts = 1; prompts <= 4; ++prompts)
+                check_case(&fixture, root, one, prompts);
+        comms_free(&comms);
+    }
     json_destroy(&root);
     fixture_close(&fixture);
     assert_int_equal(memory_blocks_now(), 0);
@@ -109,7 +117,7 @@ static void test_texts_equal_those_of_transformers(void **state) {
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
-    comm = comm_of(MPI_COMM_WORLD);
+    comms = comms_of(MPI_COMM_WORLD);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts_equal_those_of_transformers)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
