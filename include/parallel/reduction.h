@@ -13,7 +13,7 @@
 struct reduction;
 
 /* For sums of vectors of at most `largest_size`, of which a rank keeps at most `room`, at least
- * one, before they are sent. Not collective. */
+ * one, before they are sent; the same everywhere. Not collective. */
 struct reduction *reduction_create(const struct comm *comm, size_t largest_size, size_t room);
 void reduction_destroy(struct reduction **reduction);
 

@@ -49,12 +49,12 @@ static size_t own_count(const struct pipeline *pipeline, size_t count) {
 }
 
 /* Microbatches' gradients wait up to a size for their sum with the other replicas': the fewer
- * exchanges, the less replicas wait for each other. */
+ * exchanges, the less replicas wait for each other. The same room on every replica. */
 static struct reduction *create_sum(const struct pipeline *pipeline, size_t size) {
     const size_t waiting_bytes = 64 << 20, fitting = waiting_bytes / sizeof(float) / (size + 1);
-    const size_t largest_count = own_count(pipeline, pipeline->options.largest_count);
-    return reduction_create(&pipeline->comms.replicas, size,
-                            fitting < largest_count ? fitting : largest_count);
+    const size_t replicas = num_replicas(pipeline);
+    const size_t most = (pipeline->options.largest_count + replicas - 1) / replicas;
+    return reduction_create(&pipeline->comms.replicas, size, fitting < most ? fitting : most);
 }
 
 struct pipeline *pipeline_create(const struct comms *comms, const struct stage *stage,
