@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import common
-from common import Job, Skip, assert_same, cases
+from common import Job, Skip, assert_same, cases, on_ranks
 
 DATA, USAGE, IO, PEER, RESUBMIT = 3, 2, 6, 7, 75
 KEYS = {"adapter.dropout": 0.1, "model.hidden_dropout": 0.1, "search.steps": 12,
@@ -134,8 +134,9 @@ def kill_and_resume(number):
     job, expected = whole()
     job.output = job.folder / f"killed{number}"
     num_ranks = draw.randint(1, 4)
+    replicas = draw.choice([n for n in (1, 2, 3, 4) if num_ranks % n == 0])
     start = time.monotonic()
-    running = Running(job, num_ranks)
+    running = Running(job, num_ranks, {"parallel.replicas": replicas})
     seconds = KILL_SECONDS[num_ranks] * draw.random()
     if draw.random() < 0.8:  # most of the time, not before the first step
         running.wait_for_steps()
@@ -151,10 +152,12 @@ def kill_and_resume(number):
     is_done = (job.output / "result.json").exists()
     assert is_done or outcome.code != 0, outcome
     others = draw.choice([n for n in (1, 2, 3, 4) if n != num_ranks])
-    what = (f"{num_ranks} ranks, killed after {killed - start:.2f} s with {len(checkpoints(job))} "
-            f"checkpoints, resumed on {others}")
+    other_replicas = draw.choice([n for n in (1, 2, 3, 4) if others % n == 0])
+    what = (f"{num_ranks} ranks, {replicas} replicas, killed after {killed - start:.2f} s with {len(checkpoints(job))} "
+            f"checkpoints, resumed on {others}, {other_replicas} replicas")
     print(what)
-    assert_equal_runs(resumed(job, others), expected, what)
+    found = resumed(job, others, {"parallel.replicas": other_replicas})
+    assert_equal_runs(found, expected, what)
 
 
 KILL_SECONDS = {1: 0.6, 2: 2.5, 3: 2.5, 4: 3}
@@ -196,7 +199,8 @@ def test_every_checkpoint_leads_to_the_same_end(keys):
         for path in checkpoints(job):
             if path.name > newest.name:
                 path.unlink()
-        found = resumed(job, 1 + number % 3)
+        num_ranks, more = on_ranks((1, 2, 3, (2, 1), (3, 1))[number % 5])
+        found = resumed(job, num_ranks, more)
         assert f"from {job.output / newest.name}" in found.outcome.out, found.outcome
         assert_equal_runs(found, expected, newest.name)
     assert number >= 3
@@ -531,6 +535,22 @@ def test_stalled_rank(which):
     assert f"rank {which} on {host}, replica" not in outcome.err, outcome
     assert f"waits for rank {which}" in outcome.err or "waits for all ranks" in outcome.err, outcome
     assert "microbatch" in outcome.err
+    assert not running.ranks(), "all ranks end"
+    stopped(resume(job, 2, {"output.wall_time": 9}))
+
+
+def test_stalled_replica():
+    """Rank 2 is stage 0 of replica 1."""
+    job = Job(keys={**ENDLESS, "output.stall_seconds": 2, "parallel.replicas": 2})
+    running = Running(job, 4)
+    running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
+    os.kill(running.ranks()[2], signal.SIGSTOP)
+    outcome = running.end(20)
+    assert outcome.code == PEER, outcome
+    host = os.uname().nodename
+    assert f"rank 2 on {host}, replica" not in outcome.err, outcome
+    for rank in (0, 1, 3):
+        assert f"rank {rank} on {host}, replica {rank // 2}, stage {rank % 2}" in outcome.err, outcome
     assert not running.ranks(), "all ranks end"
     stopped(resume(job, 2, {"output.wall_time": 9}))
 

@@ -42,10 +42,12 @@ def copied(folder, name, data=None):
 @cases(sequence="cola", token="ner", regression="stsb", two_sets="mnli")
 def test_evaluate_repeats_the_result(task):
     """On any number of ranks, whatever the run itself was bound to."""
-    layout = [1, 1] if task == "ner" else [1, 2]
-    results = finished(task, **{"parallel.stages": 2, "parallel.layout": layout})
+    layouts = {"ner": {"parallel.stages": 2, "parallel.layout": [1, 1]},
+               "stsb": {"parallel.replicas": 2}, "mnli": {"parallel.replicas": 2}}
+    bound = layouts.get(task, {"parallel.stages": 2, "parallel.layout": [1, 2]})
+    results = finished(task, **bound)
     before = sorted(path.name for path in results.folder.iterdir())
-    for num_ranks in (1, 2, 3):
+    for num_ranks in (1, 2, 3, 4):
         metrics = evaluate(results.folder, num_ranks)
         assert metrics == results.result["metrics"], (num_ranks, metrics)
     dev = {"dev_matched", "dev_mismatched"} if task == "mnli" else {"dev"}
@@ -363,7 +365,7 @@ def test_predict_sequences():
 
 
 def test_predict_labels():
-    results = finished("ner", **{"retrain.steps": 60, "optimizer.lr": 0.05})
+    results = finished("ner", **{"retrain.steps": 60, "optimizer.lr": 0.05, "parallel.replicas": 2})
     labelled = (results.folder.parent / "data" / "dev.tsv").read_text()
     text, _ = predict(results.folder, labelled)
     pairs = [line.split("\t")[1:] for line in text.splitlines() if line]
@@ -407,13 +409,13 @@ def test_predict_problems():
 
 def test_predicted_texts():
     """A text for each different context, the same as evaluate writes, on any number of ranks."""
-    job = Job("e2e", keys={**LIVELY, "adapter.method": "lora"})
+    job = Job("e2e", keys={**LIVELY, "adapter.method": "lora", "parallel.replicas": 2})
     results = job.results(2)
     contexts = [line.split("||")[0] for line in (job.data / "dev.tsv").read_text().splitlines()]
     path = job.folder / "contexts.txt"
     path.write_text("".join(f"{context}\n" for context in contexts))
     generated = (results.folder / "generated-dev.txt").read_text()
-    for num_ranks in (1, 2, 3):
+    for num_ranks in (1, 2, 3, 4):
         out = job.folder / f"texts-{num_ranks}.txt"
         outcome = common.start(["predict", results.folder, "--in", path, "--out", out], num_ranks)
         assert outcome.code == 0 and f"{len(set(contexts))} contexts" in outcome.out, outcome
