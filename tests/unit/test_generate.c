@@ -80,8 +80,10 @@ static void check_case(const struct fixture *fixture, const struct json *root,
     struct generated generated;
     struct problem problem = {0};
     assert_true(generate_texts(&comms, stage, &point, &options, &contexts, &generated, &problem));
-    if (comms.world.mpi_rank == 0)
+    if (comms.world.mpi_rank == 0) {
         compare(&generated, json_get(one, "texts"));
+        assert_int_equal(generated.num_tokens, generated.offsets[generated.count]);
+    }
     generated_free(&generated);
     options.beam.max_new_tokens = 1000;
     assert_false(generate_texts(&comms, stage, &point, &options, &contexts, &generated, &problem));
