@@ -26,9 +26,10 @@ static double time_texts(const struct planner *planner, const struct stage *stag
     options.beam.num_end_tokens = 0; /* so that all go on to the end */
     struct problem problem = {0};
     struct generated generated;
+    const struct comm *alone = &planner->job->comms.world;
+    const struct comms comms = {*alone, *alone, *alone, *alone, false};
     const double start = plan_core_seconds();
-    if (generate_texts(&planner->job->comms.world, stage, &point, &options, &group, &generated,
-                       &problem))
+    if (generate_texts(&comms, stage, &point, &options, &group, &generated, &problem))
         generated_free(&generated);
     return (plan_core_seconds() - start) / planner->job->num_threads;
 }
@@ -71,9 +72,11 @@ static double text_length(const struct dataset *dataset) {
     return (double)count / (double)dataset->num_examples;
 }
 
-static double groups_of(const struct text_evaluation *texts,
+/* Of a replica. */
+static double groups_of(const struct plan *plan, const struct text_evaluation *texts,
                         const struct lm_references *references) {
-    return ceil((double)references->count / (double)texts->options.prompts_at_once);
+    const double groups = ceil((double)references->count / (double)texts->options.prompts_at_once);
+    return ceil(groups / (double)plan->layout.replicas);
 }
 
 /* As many groups as stages are under way: the slowest stage sets the pace, or the cores do. */
@@ -86,7 +89,8 @@ static double token_seconds(const struct planner *planner, const struct plan *pl
         slowest = fmax(slowest, seconds);
         all += seconds;
     }
-    const double cores = (double)planner->machine.cores * (double)plan->nodes;
+    const double cores =
+        (double)planner->machine.cores * (double)plan->nodes / (double)plan->layout.replicas;
     return fmax(slowest, all / fmin(cores, (double)plan->layout.stages));
 }
 
@@ -94,7 +98,7 @@ double plan_generation_seconds(const struct planner *planner, const struct plan 
     const struct text_evaluation *texts = planner->trainer.texts;
     if (texts == NULL || texts->dev->count == 0)
         return 0;
-    const double groups = groups_of(texts, texts->dev) + groups_of(texts, texts->test);
+    const double groups = groups_of(plan, texts, texts->dev) + groups_of(plan, texts, texts->test);
     const double tokens =
         fmin(text_length(planner->trainer.dev), (double)texts->options.beam.max_new_tokens);
     return groups * tokens * token_seconds(planner, plan);
