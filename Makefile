@@ -89,6 +89,7 @@ OBJECTS  = $(SOURCES:src/%.c=$(BUILD)/%.o)
 LIBRARY  = $(BUILD)/libautolora.$(if $(filter 1,$(SHARED)),so,a)
 UNITS    = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TOOLS    = $(patsubst tests/tools/%.c,$(BUILD)/tools/%,$(sort $(wildcard tests/tools/*.c)))
+BENCH    = $(BUILD)/bench/autolora $(BUILD)/bench/kernels
 
 HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
@@ -139,6 +140,19 @@ $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(HARNESS) $(wildcard tests/fuzz/*.h) $(LIB
 	$(Q)$(CC) $(CPPFLAGS) -Itests/fuzz $(CFLAGS) $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer) -Wl,--wrap=report_abort \
 	    -o $@ $< $(HARNESS) $(LIBRARY) $(LDLIBS)
 
+# Programs of tests/bench: rates of kernels; the program with a probe around what probe.c wraps.
+$(BUILD)/bench/%.o: tests/bench/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/bench/kernels: $(BUILD)/bench/kernels.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+WRAPPED  = $(shell grep -ohE '(__wrap_|^TIMED.)[a-z_0-9]+' tests/bench/probe.c | sed -E 's/__wrap_|TIMED.//' | sort -u)
+$(BUILD)/bench/autolora: $(BUILD)/bench/probe.o $(BUILD)/main.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(WRAPPED:%=-Wl$(comma)--wrap=%) -o $@ $^ $(LDLIBS)
+
 # What objects depend on besides their sources, in files that change only when the text does.
 define keep
 @mkdir -p $(@D)
@@ -151,7 +165,7 @@ $(BUILD)/version: force
 $(BUILD)/cmd_info.o: $(BUILD)/version
 $(BUILD)/cmd_info.o: DEFINES = -DAUTOLORA_VERSION='"$(VERSION)"' -DAUTOLORA_FLAGS='"$(OPT) -march=$(ARCH)"'
 
--include $(OBJECTS:.o=.d) $(UNITS:=.d) $(TOOLS:=.d)
+-include $(OBJECTS:.o=.d) $(UNITS:=.d) $(TOOLS:=.d) $(wildcard $(BUILD)/bench/*.d)
 
 # ---- set-up ----
 setup: ## install what is missing (Debian, as root or with sudo), else say what is missing
