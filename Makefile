@@ -101,7 +101,7 @@ quoted = '$(subst ','\'',$1)'
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-scheduler scheduler-setup \
-        check-peers fuzz fuzzers dist install uninstall info clean format format-check lint force
+        check-peers bench bench-peers bench-check fuzz fuzzers dist install uninstall info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program
@@ -211,6 +211,23 @@ check-peers: ## make the reference data again and compare with PyTorch and trans
 	$(AGAIN) base-model
 	@PYTHON='$(PYTHON)' MODEL='$(MODEL)' DATA='$(DATA)' bash jobs/setup/check-peers.sh $(BUILD)/tools $(BIN)/autolora
 
+bench: ## how fast: kernels, steps, iterations, pipeline as ratios, into outputs/bench (a quiet machine, half an hour)
+	$(AGAIN) setup
+	$(AGAIN) $(BENCH)
+	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/bench/run.py --build $(BUILD) $(BENCH_ARGS)
+bench-peers: ## the same beside PyTorch, transformers and PEFT on the same batches
+	$(AGAIN) setup NEEDS=venv
+	$(AGAIN) tests $(BENCH)
+	@PYTHON='$(PYTHON)' bash jobs/setup/peers.sh
+	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/bench/run.py --build $(BUILD) \
+	    --peer build/peers/bin/python --data '$(DATA)' $(BENCH_ARGS)
+# Valgrind knows no AVX-512, and its processor is the same everywhere.
+bench-check: ## products, bytes, allocations and instructions of an iteration against stored counts
+	$(AGAIN) setup NEEDS=valgrind
+	$(AGAIN) $(BENCH)
+	$(AGAIN) BUILD=build/bench-check BIN=build/bench-check/bin ARCH=x86-64-v3 all
+	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/bench/check.py --program $(BUILD)/bench/autolora \
+	    --plain build/bench-check/bin/autolora $(BENCH_ARGS)
 fuzz: ## bytes from outside under libFuzzer and sanitizers: make fuzz SECONDS=60 (for each harness)
 	$(AGAIN) setup NEEDS=fuzzer
 	$(AGAIN) FUZZ=1 fuzzers
@@ -240,7 +257,7 @@ info: ## what was found: settings, versions, libraries really loaded
 print-%: ## the value of a variable: make print-LDLIBS
 	@printf '%s\n' $(call quoted,$* = $($*))
 clean: ## remove what make built; models, results, settings and the environment of check-peers stay
-	rm -rf build/release build/sanitize build/fuzz build/probe build/dist bin
+	rm -rf build/release build/sanitize build/bench-check build/bench build/fuzz build/probe build/dist bin
 C_FILES = $(sort $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/*/*.c tests/*/*.h))
 format: ## clang-format over the C files
 	clang-format -i $(C_FILES)

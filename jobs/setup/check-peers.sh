@@ -7,23 +7,10 @@
 set -uo pipefail
 
 tools=$1 program=$2
-python=${PYTHON:-python3}
 model=${MODEL:-inputs/models/all-MiniLM-L6-v2}
 data=${DATA:-../shared/data}
-requirements=tests/peers/requirements.txt
 environment=build/peers
-stamp=$environment/requirements.sha256
 peer=$environment/bin/python
-
-make_environment() {
-    sha256sum --check --status "$stamp" 2> /dev/null && "$peer" -c '' && return
-    echo "installing PyTorch and others into $environment (5 GB)"
-    rm -rf "$environment"
-    "$python" -m venv "$environment" &&
-        "$peer" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --use-pep517 \
-            -r "$requirements" &&
-        sha256sum "$requirements" > "$stamp"
-}
 
 passed=0 failed=0 skipped=0
 compare() { # NAME COMMAND...
@@ -47,10 +34,7 @@ compare_with_data() {
     fi
 }
 
-make_environment || {
-    echo "The Python packages of $requirements could not be installed (is the network there?)." >&2
-    exit 1
-}
+bash jobs/setup/peers.sh || exit 1
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
 # The tools are started without mpirun.
 export OMP_NUM_THREADS=1

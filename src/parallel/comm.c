@@ -103,51 +103,36 @@ void comm_exchange(const struct comm *comm, int peer, const void *given, void *r
     comm_stop_waiting(comm);
 }
 
-/* Byte counts and displacements of a gather. */
-struct gather_layout {
-    int *counts, *displacements;
-};
-
-static struct gather_layout gather_layout(const struct comm *comm, int bytes) {
-    struct gather_layout layout = {
-        .counts = memory_allocate((size_t)comm->size, sizeof(int), "a gather"),
-        .displacements = memory_allocate((size_t)comm->size, sizeof(int), "a gather"),
-    };
-    MPI_Allgather(&bytes, 1, MPI_INT, layout.counts, 1, MPI_INT, comm->handle);
+/* Byte counts and displacements of a gather, [ranks] each; on the stack, as iterations allocate
+ * nothing. */
+static void gather_layout(const struct comm *comm, int bytes, int *counts, int *displacements) {
+    MPI_Allgather(&bytes, 1, MPI_INT, counts, 1, MPI_INT, comm->handle);
     size_t total = 0;
     for (int r = 0; r < comm->size; ++r) {
-        layout.displacements[r] = comm_count(total);
-        total += (size_t)layout.counts[r];
+        displacements[r] = comm_count(total);
+        total += (size_t)counts[r];
     }
     comm_count(total);
-    return layout;
-}
-
-static void gather_layout_free(struct gather_layout *layout) {
-    memory_free(layout->counts);
-    memory_free(layout->displacements);
 }
 
 void comm_all_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                      void *whole) {
     const int bytes = comm_count(count * element_bytes);
     comm_start_waiting(comm, PEER_ALL);
-    struct gather_layout layout = gather_layout(comm, bytes);
-    MPI_Allgatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE,
-                   comm->handle);
+    int counts[comm->size], displacements[comm->size];
+    gather_layout(comm, bytes, counts, displacements);
+    MPI_Allgatherv(part, bytes, MPI_BYTE, whole, counts, displacements, MPI_BYTE, comm->handle);
     comm_stop_waiting(comm);
-    gather_layout_free(&layout);
 }
 
 void comm_gather(const struct comm *comm, const void *part, size_t count, size_t element_bytes,
                  void *whole) {
     const int bytes = comm_count(count * element_bytes);
     comm_start_waiting(comm, PEER_ALL);
-    struct gather_layout layout = gather_layout(comm, bytes);
-    MPI_Gatherv(part, bytes, MPI_BYTE, whole, layout.counts, layout.displacements, MPI_BYTE, 0,
-                comm->handle);
+    int counts[comm->size], displacements[comm->size];
+    gather_layout(comm, bytes, counts, displacements);
+    MPI_Gatherv(part, bytes, MPI_BYTE, whole, counts, displacements, MPI_BYTE, 0, comm->handle);
     comm_stop_waiting(comm);
-    gather_layout_free(&layout);
 }
 
 int comm_ranks_on_node(const struct comm *comm) {

@@ -101,7 +101,8 @@ static void trim_parameters(const struct budget *budget, const struct candidate 
 }
 
 void budget_apply(const struct budget *budget, const float *scores, size_t *ranks) {
-    struct candidate *candidates = sort_candidates(budget, scores);
+    const bool is_limited = budget->total_rank > 0 || budget->max_parameters > 0;
+    struct candidate *candidates = is_limited ? sort_candidates(budget, scores) : NULL;
     if (budget->total_rank > 0)
         take_total(budget, candidates, ranks);
     for (size_t m = 0; m < budget->num_modules; ++m)

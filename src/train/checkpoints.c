@@ -20,6 +20,7 @@ static const char STOP_FILE_NAME[] = "stop";
 struct checkpoints {
     struct comms comms;
     struct checkpoints_options options;
+    char *stop_path;
     char *output; /* NULL: ranks are not chosen yet */
     size_t earlier_iterations;
     struct checkpoint *opened;
@@ -40,6 +41,7 @@ struct checkpoints *checkpoints_create(const struct comms *comms,
         .last_save = MPI_Wtime(),
     };
     c->options.directory = memory_copy_string(options->directory);
+    c->stop_path = file_join(options->directory, STOP_FILE_NAME);
     c->options.input_text = memory_copy_string(options->input_text);
     c->options.data_text = memory_copy_string(options->data_text);
     c->options.provenance = memory_copy_string(options->provenance);
@@ -55,6 +57,7 @@ void checkpoints_destroy(struct checkpoints **pointer) {
     memory_free((char *)(size_t)c->options.input_text);
     memory_free((char *)(size_t)c->options.data_text);
     memory_free((char *)(size_t)c->options.provenance);
+    memory_free(c->stop_path);
     memory_free(c->output);
     memory_free(c);
     *pointer = NULL;
@@ -193,10 +196,7 @@ static int outer_reason(struct checkpoints *c) {
     if (now - c->last_look < 1)
         return STOP_NOT;
     c->last_look = now;
-    char *path = file_join(c->options.directory, STOP_FILE_NAME);
-    const bool is_there = file_exists(path);
-    memory_free(path);
-    return is_there ? STOP_FILE : STOP_NOT;
+    return file_exists(c->stop_path) ? STOP_FILE : STOP_NOT;
 }
 
 static int own_reason(struct checkpoints *c) {

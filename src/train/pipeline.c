@@ -22,6 +22,8 @@ struct pipeline {
     struct reduction *factors, *selection; /* of the microbatches' gradients over the replicas */
     double *losses;                        /* [largest_count] of the microbatches */
     struct slot_work *schedule;
+    double *squares, *all_squares; /* of the stage's trained tensors; of all stages' */
+    size_t num_tensors;            /* of all stages */
 };
 
 /* One pass over the pipeline. Messages are [rows, hidden]; NULL where there is no neighbour. */
@@ -57,6 +59,16 @@ static struct reduction *create_sum(const struct pipeline *pipeline, size_t size
     return reduction_create(&pipeline->comms.replicas, size, fitting < most ? fitting : most);
 }
 
+/* Room for pipeline_norm. */
+static void open_norms(struct pipeline *pipeline) {
+    const size_t count = pipeline->stage->factors.count;
+    int mine = comm_count(count), total = 0;
+    comm_reduce(&pipeline->comms.stages, &mine, &total, 1, MPI_INT, MPI_SUM);
+    pipeline->num_tensors = (size_t)total;
+    pipeline->squares = memory_allocate(count, sizeof(double), "norms");
+    pipeline->all_squares = memory_allocate(pipeline->num_tensors, sizeof(double), "norms");
+}
+
 struct pipeline *pipeline_create(const struct comms *comms, const struct stage *stage,
                                  const struct pipeline_options *options) {
     struct pipeline *pipeline = memory_allocate(1, sizeof *pipeline, "the pipeline");
@@ -84,6 +96,7 @@ struct pipeline *pipeline_create(const struct comms *comms, const struct stage *
     pipeline->losses = memory_allocate(options->largest_count, sizeof(double), "losses");
     pipeline->schedule =
         memory_allocate(2 * largest_count, sizeof *pipeline->schedule, "the schedule");
+    open_norms(pipeline);
     return pipeline;
 }
 
@@ -101,6 +114,8 @@ void pipeline_destroy(struct pipeline **pipeline) {
     reduction_destroy(&p->selection);
     memory_free(p->losses);
     memory_free(p->schedule);
+    memory_free(p->squares);
+    memory_free(p->all_squares);
     workspace_destroy(&p->workspace);
     link_destroy(&p->link);
     memory_free(p);
@@ -352,25 +367,19 @@ double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,
 
 double pipeline_norm(const struct pipeline *pipeline, const float *factors) {
     const struct parameter_table *table = &pipeline->stage->factors;
-    const struct comm *comm = &pipeline->comms.stages;
-    int mine = comm_count(table->count), total = 0;
-    comm_reduce(comm, &mine, &total, 1, MPI_INT, MPI_SUM);
-    double *squares = memory_allocate(table->count, sizeof *squares, "norms");
-    double *all = memory_allocate((size_t)total, sizeof *all, "norms");
     for (size_t e = 0; e < table->count; ++e) {
         const struct parameter *entry = &table->entries[e];
         const float *values = factors + entry->offset;
         double sum = 0;
         for (size_t i = 0; !entry->is_copy && i < entry->rows * entry->columns; ++i)
             sum += (double)values[i] * values[i];
-        squares[e] = sum;
+        pipeline->squares[e] = sum;
     }
-    comm_all_gather(comm, squares, table->count, sizeof *squares, all);
+    comm_all_gather(&pipeline->comms.stages, pipeline->squares, table->count, sizeof(double),
+                    pipeline->all_squares);
     double sum = 0;
-    for (int i = 0; i < total; ++i)
-        sum += all[i];
-    memory_free(squares);
-    memory_free(all);
+    for (size_t i = 0; i < pipeline->num_tensors; ++i)
+        sum += pipeline->all_squares[i];
     return sqrt(sum);
 }
 

@@ -30,6 +30,7 @@ struct search {
         saved; /* saved: before the look-ahead (factors and their optimiser) */
     struct gradient gradient;
     float *selection, *first_selection; /* [selection_size] */
+    uint32_t *examples;                 /* [batch_size] */
     uint32_t *subset;
     size_t num_validation, num_train; /* subset: validation first, then training */
     struct sampler train_sampler, validation_sampler;
@@ -103,6 +104,8 @@ static void search_open(struct search *search) {
     search->gradient.selection = memory_allocate(size, sizeof(float), "a gradient");
     search->selection = memory_allocate(size, sizeof(float), "selection variables");
     search->first_selection = memory_allocate(size, sizeof(float), "selection variables");
+    search->examples =
+        memory_allocate(trainer->optimizer.batch_size, sizeof(uint32_t), "a batch's examples");
     search->train = trainer_batch(trainer);
     search->validation = trainer_batch(trainer);
     const size_t per_pass = sampler_batches_per_pass(&search->train_sampler);
@@ -135,6 +138,7 @@ static void search_close(struct search *search) {
     memory_free(search->gradient.selection);
     memory_free(search->selection);
     memory_free(search->first_selection);
+    memory_free(search->examples);
     batch_destroy(&search->train);
     batch_destroy(&search->validation);
     sampler_free(&search->train_sampler);
@@ -249,8 +253,7 @@ static void iterate_bilevel(struct search *search, bool moves_selection) {
 
 static void draw_batches(struct search *search) {
     const struct trainer *trainer = search->trainer;
-    uint32_t *examples =
-        memory_allocate(trainer->optimizer.batch_size, sizeof *examples, "a batch's examples");
+    uint32_t *examples = search->examples;
     const uint64_t key = phase_step(PHASE_SEARCH, search->state.step);
     size_t count = sampler_next(&search->train_sampler, search->state.step, examples);
     batch_fill(search->train, trainer->train, examples, count, key, true);
@@ -260,7 +263,6 @@ static void draw_batches(struct search *search) {
         batch_fill(search->validation, trainer->train, examples, count, key, true);
         search->state.num_tokens += search->validation->num_tokens;
     }
-    memory_free(examples);
 }
 
 static void iterate(struct search *search) {

@@ -10,6 +10,8 @@
  *     replay COUNT, then COUNT lines of gemm          all of them once, one after the other
  * "peak" is the rate of fused multiply-adds that use registers alone, just before.
  *
+ * With AUTOLORA_PROBE_CPU in the environment the clock is the process's CPU time.
+ *
  * Operands are in a ring that does not fit into the caches, as the weights and activations of a
  * model are. */
 #include "math/kernels.h"
@@ -23,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { LINE_BYTES = 128, MAX_REPLAY = 4096 };
 
@@ -33,6 +36,13 @@ enum { VECTOR_BYTES = 32 };
 #endif
 enum { LANES = VECTOR_BYTES / sizeof(float), CHAINS = 12, ROUNDS = 100000 };
 typedef float vector __attribute__((vector_size(VECTOR_BYTES)));
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(getenv("AUTOLORA_PROBE_CPU") != NULL ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC,
+                  &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
 
 /* ---- the processor ---- */
 
@@ -57,7 +67,7 @@ static float chains_of_products(size_t rounds) {
 
 /* FLOP/s of all threads. */
 static double peak_rate(double seconds) {
-    const double start = MPI_Wtime();
+    const double start = now();
     double flops = 0, total = 0;
     do {
 #pragma omp parallel reduction(+ : flops, total)
@@ -65,8 +75,8 @@ static double peak_rate(double seconds) {
             total += (double)chains_of_products(ROUNDS);
             flops += 2.0 * CHAINS * LANES * ROUNDS;
         }
-    } while (MPI_Wtime() - start < seconds);
-    return total == 0 ? 0 : flops / (MPI_Wtime() - start);
+    } while (now() - start < seconds);
+    return total == 0 ? 0 : flops / (now() - start);
 }
 
 /* ---- operands ---- */
@@ -119,13 +129,13 @@ static void multiply(const struct product *p, struct ring *ring) {
 /* Seconds of a call. */
 static double time_product(const struct product *p, struct ring *ring, double seconds) {
     multiply(p, ring);
-    const double start = MPI_Wtime();
+    const double start = now();
     size_t calls = 0;
     do {
         multiply(p, ring);
         ++calls;
-    } while (MPI_Wtime() - start < seconds);
-    return (MPI_Wtime() - start) / (double)calls;
+    } while (now() - start < seconds);
+    return (now() - start) / (double)calls;
 }
 
 /* Seconds of 1 GFLOP at BLIS's best. */
@@ -181,7 +191,7 @@ static double time_attention(const char *pass, size_t length, size_t sequences, 
                                           .t_value = x[5],
                                           .t_probabilities = t_p,
                                           .d_context = x[6]};
-    const double start = MPI_Wtime();
+    const double start = now();
     size_t calls = 0;
     do {
         if (strcmp(pass, "forward") == 0)
@@ -196,8 +206,8 @@ static double time_attention(const char *pass, size_t length, size_t sequences, 
             attention_backward_tangent(&attention, &microbatch, &saved, x[7], &scratch, x[8], x[9],
                                        x[10]);
         ++calls;
-    } while (MPI_Wtime() - start < seconds);
-    const double each = (MPI_Wtime() - start) / (double)calls;
+    } while (now() - start < seconds);
+    const double each = (now() - start) / (double)calls;
     memory_free(scratch.values);
     memory_free(samples);
     memory_free(pair_offsets);
@@ -237,13 +247,13 @@ static double time_row(const char *name, size_t tokens, size_t width, struct rin
     for (size_t i = 0; i < sizeof x / sizeof *x; ++i)
         x[i] = take(ring, tokens * width);
     run_row(name, tokens, width, x, small);
-    const double start = MPI_Wtime();
+    const double start = now();
     size_t calls = 0;
     do {
         run_row(name, tokens, width, x, small);
         ++calls;
-    } while (MPI_Wtime() - start < seconds);
-    return (MPI_Wtime() - start) / (double)calls;
+    } while (now() - start < seconds);
+    return (now() - start) / (double)calls;
 }
 
 /* ---- lines ---- */
@@ -259,10 +269,10 @@ static double replay(size_t count, struct ring *ring) {
         if (i == MAX_REPLAY || fgets(line, sizeof line, stdin) == NULL ||
             !read_product(line, &products[i]))
             return -1;
-    const double start = MPI_Wtime();
+    const double start = now();
     for (size_t i = 0; i < count; ++i)
         multiply(&products[i], ring);
-    return MPI_Wtime() - start;
+    return now() - start;
 }
 
 static double run_line(const char *line, struct ring *ring, double seconds) {

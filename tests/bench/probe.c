@@ -3,6 +3,7 @@
  *
  *     AUTOLORA_PROBE_OUT   file or FIFO: one JSON object for each iteration of search or retraining
  *     AUTOLORA_PROBE_IN    FIFO: each iteration, and each generation, waits for a line from there
+ *     AUTOLORA_PROBE_CPU=1           seconds are the process's CPU time
  *     AUTOLORA_PROBE_BATCHES=1       the token ids and labels of each batch, too
  *     AUTOLORA_PROBE_FACTORS=PATH    the factors that training starts from: a line of JSON for each
  *                                    (name, rows, columns), an empty line, then the floats
@@ -35,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_KERNELS = 128, MAX_PHASES = 64, MAX_DEPTH = 8, NAME_BYTES = 96 };
@@ -65,7 +67,7 @@ struct timed {
 
 static struct probe {
     FILE *out, *in;
-    bool is_open, prints_batches;
+    bool is_open, prints_batches, uses_cpu_time;
     MPI_Comm comm;
     int mpi_rank, size;
     double start; /* of the iteration */
@@ -102,7 +104,9 @@ static void add_kernel(const char *name, double seconds, double flops) {
 }
 
 static double now(void) {
-    return MPI_Wtime();
+    struct timespec time;
+    clock_gettime(probe.uses_cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 /* ---- the iterations ---- */
@@ -121,6 +125,7 @@ static void open_probe(void) {
     if (probe.is_open)
         return;
     probe.is_open = true;
+    probe.uses_cpu_time = getenv("AUTOLORA_PROBE_CPU") != NULL;
     PMPI_Comm_dup(MPI_COMM_WORLD, &probe.comm);
     PMPI_Comm_rank(probe.comm, &probe.mpi_rank);
     PMPI_Comm_size(probe.comm, &probe.size);
@@ -205,8 +210,8 @@ static void reset(void) {
 __typeof__(activity_step) __real_activity_step, __wrap_activity_step;
 /* The end of an iteration is the begin of the next. */
 void __wrap_activity_step(struct activity *activity, const char *phase, size_t step) {
-    const double end = now();
     open_probe();
+    const double end = now();
     print_iteration(end - probe.start - probe.own);
     print_text("\"phase\": \"%s\", \"step\": %zu}\n", phase, step);
     if (probe.out != NULL)

@@ -30,17 +30,23 @@ def parse_arguments():
     parser.add_argument("--only", default="", help="the measurements whose name has this in it")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--busy", action="store_true", help="for a machine that others use: one thread, CPU time")
     parser.add_argument("--data", type=pathlib.Path, default=ROOT / "../shared/data",
                         help="folder with tokenizers/ and glue/, for the tokenizers [%(default)s]")
-    parser.add_argument("--size", default=BIG, help="for trials: tiny")
+    parser.add_argument("--size", default=BIG, choices=cases.SIZES, help="for trials: tiny, quarter")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build/bench", help="folder for models and data [%(default)s]")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "outputs/bench")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.busy:
+        options.threads = 1
+        os.environ["AUTOLORA_PROBE_CPU"] = "1"
+    return options
 
 
 class Bench:
     def __init__(self, options):
         self.options, self.results = options, []
-        self.folder = ROOT / "build/bench"
+        self.folder = options.work
         self.program = options.build / "bench/autolora"
         self.factors = self.folder / "factors"
 
@@ -256,6 +262,47 @@ def search_real_lengths(bench):
                   1 / seconds(found["ours"]), "1/s", ratio(found["peer"], found["ours"]), 4)
     else:
         bench.add("search iteration, 32 sentences as long as cola's, exact", 1 / seconds(found["ours"]), "1/s")
+
+
+GROUPS = {"products with frozen weights": is_dense, "products with factors": lambda kernel: kernel.startswith("gemm "),
+          "attention": lambda kernel: kernel.startswith("attention_"), "gelu": lambda kernel: kernel.startswith("activation_"),
+          "layer norm": lambda kernel: kernel.startswith("layer_norm_"),
+          "adding biases and branches": lambda kernel: kernel in ("bias_add", "vector_add"),
+          "optimizer": lambda kernel: kernel == "adam_update", "other kernels": bool}
+
+
+def share_by_group(record):
+    """{group: (part of the iteration, FLOP/s of its products or None)}"""
+    found = {group: [0.0, 0.0] for group in [*GROUPS, "outside of kernels"]}
+    for kernel, item in record["kernels"].items():
+        if kernel:
+            group = next(group for group, has in GROUPS.items() if has(kernel))
+            found[group][0] += item[1]
+            found[group][1] += item[2]
+    found["outside of kernels"][0] = record["seconds"] - sum(seconds for seconds, _ in found.values())
+    return {group: (taken / record["seconds"], work / taken if work else None) for group, (taken, work) in found.items()}
+
+
+@measurement
+def profile(bench):
+    """Where the time of one search iteration goes, by kernel and by pass."""
+    with closing({}) as sides:
+        sides["ours"] = bench.ours("profile")
+        kernel = sides["kernels"] = Kernels(bench.options.build / "bench/kernels", bench.options.threads)
+        found = alternate({"ours": sides["ours"].step, "large": lambda: kernel.ask("large")}, bench.options.repeats, 1)
+    shares = [share_by_group(record) for record in found["ours"]]
+    for group in shares[0]:
+        rates = [share[group][1] for share in shares]
+        rate = f" at {statistics.median(rates) / 1e9:.3g} GFLOP/s" if rates[0] else ""
+        bench.add(f"search iteration, exact: {group}{rate}, part of the time", 100 * statistics.median(
+            share[group][0] for share in shares), "%")
+    record = found["ours"][-1]
+    for path, ranks in record["phases"].items():
+        if path.endswith(("forward", "backward", "optimizer", "trace")) and ranks[0] > 0:
+            bench.add(f"search iteration, exact: {path}, part of the time", 100 * statistics.median(
+                item["phases"][path][0] / item["seconds"] for item in found["ours"]), "%")
+    bench.add("BLIS's best meanwhile", statistics.median(1 / item["seconds"] for item in found["large"]), "GFLOP/s",
+              statistics.median(1e9 / item["seconds"] / item["peak"] for item in found["large"]))
 
 
 @measurement
