@@ -237,7 +237,7 @@ static void print_contexts(const struct lm_references *references) {
 }
 
 __typeof__(generate_texts) __real_generate_texts, __wrap_generate_texts;
-bool __wrap_generate_texts(const struct comm *comm, const struct stage *stage,
+bool __wrap_generate_texts(const struct comms *comms, const struct stage *stage,
                            const struct point *point, const struct generation_options *options,
                            const struct lm_references *references, struct generated *generated,
                            struct problem *problem) {
@@ -246,7 +246,7 @@ bool __wrap_generate_texts(const struct comm *comm, const struct stage *stage,
     while (wait_for_line()) {
         reset();
         const double start = now();
-        if (!__real_generate_texts(comm, stage, point, options, references, generated, problem))
+        if (!__real_generate_texts(comms, stage, point, options, references, generated, problem))
             return false;
         print_iteration(now() - start);
         print_text("\"phase\": \"generation\", \"tokens\": [");
@@ -261,7 +261,7 @@ bool __wrap_generate_texts(const struct comm *comm, const struct stage *stage,
             fflush(probe.out);
         generated_free(generated);
     }
-    return __real_generate_texts(comm, stage, point, options, references, generated, problem);
+    return __real_generate_texts(comms, stage, point, options, references, generated, problem);
 }
 
 /* ---- the timer tree's phases, by their paths ---- */
