@@ -20,7 +20,7 @@ struct pipeline {
     struct slot **slots, **kept_slots; /* [num_slots], [num_kept_slots] */
     size_t num_slots, num_kept_slots;
     struct reduction *factors, *selection; /* of the microbatches' gradients over the replicas */
-    double *losses;                        /* [largest_count] of the microbatches */
+    double *losses, *all_losses;           /* [largest_count] of the microbatches */
     struct slot_work *schedule;
     double *squares, *all_squares; /* of the stage's trained tensors; of all stages' */
     size_t num_tensors;            /* of all stages */
@@ -94,6 +94,7 @@ struct pipeline *pipeline_create(const struct comms *comms, const struct stage *
     pipeline->factors = create_sum(pipeline, stage->factors.size);
     pipeline->selection = create_sum(pipeline, stage->selection_size);
     pipeline->losses = memory_allocate(options->largest_count, sizeof(double), "losses");
+    pipeline->all_losses = memory_allocate(options->largest_count, sizeof(double), "losses");
     pipeline->schedule =
         memory_allocate(2 * largest_count, sizeof *pipeline->schedule, "the schedule");
     open_norms(pipeline);
@@ -113,6 +114,7 @@ void pipeline_destroy(struct pipeline **pipeline) {
     reduction_destroy(&p->factors);
     reduction_destroy(&p->selection);
     memory_free(p->losses);
+    memory_free(p->all_losses);
     memory_free(p->schedule);
     memory_free(p->squares);
     memory_free(p->all_squares);
@@ -226,11 +228,10 @@ static double share_loss(const struct pipeline *pipeline, const struct batch *ba
     double loss = 0;
     timer_start(pipeline->options.timers, "waiting");
     if (stages->mpi_rank == stages->size - 1) {
-        double *all = memory_allocate(count, sizeof *all, "losses");
-        comm_reduce(&pipeline->comms.replicas, pipeline->losses, all, count, MPI_DOUBLE, MPI_SUM);
+        comm_reduce(&pipeline->comms.replicas, pipeline->losses, pipeline->all_losses, count,
+                    MPI_DOUBLE, MPI_SUM);
         for (size_t i = 0; i < count; ++i)
-            loss += all[i];
-        memory_free(all);
+            loss += pipeline->all_losses[i];
     }
     comm_broadcast(stages, stages->size - 1, &loss, sizeof loss);
     timer_stop(pipeline->options.timers);
