@@ -42,5 +42,8 @@ void random_permutation(const struct random_stream *stream, size_t count, uint32
  * of 2^-16) and by 1/(1-rate) otherwise. The multiplier of element j does not depend on count. */
 void random_dropout_multiply(const struct random_stream *stream, float rate, size_t count,
                              float *x);
+/* The same for `count` elements from number `first` of those that x is a part of. */
+void random_dropout_multiply_from(const struct random_stream *stream, float rate, size_t first,
+                                  size_t count, float *x);
 
 #endif

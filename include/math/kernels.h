@@ -65,6 +65,7 @@ struct dropout {
     const size_t *offsets;   /* [num_sequences + 1] rows */
     const uint32_t *samples; /* [num_sequences] example numbers */
     size_t num_sequences;
+    size_t first_feature, all_features; /* x has those from the first of so many; 0, 0: all */
 };
 /* x *= multipliers (its own transpose, so that it serves forward, backward and tangents alike). */
 void dropout_apply(const struct dropout *dropout, size_t width, float *x);

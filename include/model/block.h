@@ -4,7 +4,8 @@
  * with the branches
  *     attention      attention_output(attention(query(n), key(n), value(n)))
  *     feed-forward   output(activation(intermediate(n)))
- * The four passes of math/kernels.h, each over one packed microbatch. */
+ * The four passes of math/kernels.h, each over one packed microbatch. On a grid a block has the
+ * sequences of its row and the attention heads of its column; d and f are the features there. */
 #ifndef AUTOLORA_MODEL_BLOCK_H
 #define AUTOLORA_MODEL_BLOCK_H
 
@@ -20,7 +21,9 @@ struct layer_norm {
 
 struct block {
     size_t index; /* in the whole model */
-    size_t hidden_size, intermediate_size;
+    size_t hidden_size, intermediate_size; /* features that are here */
+    const struct grid *grid;               /* NULL: all are */
+    struct share hidden;                   /* on a grid: which of the hidden features */
     bool is_pre_norm;
     enum activation activation;
     float layer_norm_epsilon, hidden_dropout;

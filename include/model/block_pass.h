@@ -18,9 +18,12 @@ struct block_pass {
     struct block_scratch *scratch;
 };
 
-/* A dropout at a place of the block. */
+/* A dropout at a place of the block, of these features. */
 struct dropout block_dropout(const struct block *block, const struct microbatch *microbatch,
-                             float rate, enum random_purpose purpose, uint64_t identity);
+                             float rate, enum random_purpose purpose, uint64_t identity,
+                             struct share features);
+/* The hidden features that are here. */
+struct share block_features(const struct block *block);
 
 void attention_branch_forward(const struct block_pass *pass, const float *n, const float *n_rows,
                               struct block_activations *activations, float *y);

@@ -11,6 +11,8 @@ struct embedding {
     struct base_tensor words, positions; /* [vocabulary | positions, hidden] */
     struct base_tensor types;            /* [types, hidden], where there are any */
     struct layer_norm norm;              /* where there is one */
+    const struct grid *grid;             /* NULL: all is here */
+    struct share hidden, vocabulary;     /* on a grid: features of the tables; rows of words */
 };
 
 /* Saved for the backward pass. */

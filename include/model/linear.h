@@ -3,10 +3,13 @@
  * B is kept transposed to the usual LoRA layout so that all its products run along rows. q [r] are
  * the selection variables (AutoLoRA, eq. 3); without them q = 1 (plain LoRA). In the form of a
  * singular value decomposition (AdaLoRA) q are the singular values, which are trained factors
- * themselves; the tangents then hold them constant. */
+ * themselves; the tangents then hold them constant.
+ * On a grid a rank has some columns of x and y, a piece of W, and all of A and
+ * B: of their gradients it makes its columns, of q's what its row adds, in column 0. */
 #ifndef AUTOLORA_MODEL_LINEAR_H
 #define AUTOLORA_MODEL_LINEAR_H
 
+#include "math/grid.h"
 #include "math/kernels.h"
 #include "model/point.h"
 
@@ -26,18 +29,29 @@ struct adapter {
 
 struct linear {
     struct base_tensor weight, bias; /* element (out, in) and element (out) */
-    size_t input_size, output_size;
+    size_t input_size, output_size; /* of the whole W */
     size_t output_stride, input_stride; /* of the weight: in, 1 for [out, in]; 1, n for [in, n] */
+    struct dealt_weight dealt; /* dealt.grid NULL: no grid; else how weight.frozen is a piece */
     struct adapter adapter;
 };
+
+/* Which columns of x and y are here. */
+static inline struct share linear_inputs(const struct linear *linear) {
+    return linear->dealt.grid != NULL ? linear->dealt.inputs : share_whole(linear->input_size);
+}
+
+static inline struct share linear_outputs(const struct linear *linear) {
+    return linear->dealt.grid != NULL ? linear->dealt.outputs : share_whole(linear->output_size);
+}
 
 /* Room for one linear's intermediate results; contents do not survive a call. */
 struct linear_scratch {
     float *low_rank, *low_rank_tangent; /* [tokens, largest rank] */
     float *wide;                        /* [tokens, largest input or output size] */
+    size_t row_block; /* on a grid: the most tokens that a row of it has in this call */
 };
 
-/* All below: x [tokens, in], y [tokens, out]; h = (dropped-out x) A^T [tokens, rank] is saved by
+/* All below: x [tokens, in], y [tokens, out] (their columns that are here); h = (dropped-out x) A^T [tokens, rank] is saved by
  * the forward pass. `dropout` describes the adapter's own dropout (its rate may be 0). */
 void linear_forward(const struct linear *linear, const struct point *point, const float *x,
                     size_t tokens, const struct dropout *dropout, struct linear_scratch *scratch,

@@ -19,6 +19,8 @@ struct microbatch {
     float loss_scale;     /* 1 / number of labels in the whole batch */
     uint64_t step;        /* identity for random numbers */
     bool has_dropout;     /* training mode */
+    /* On a grid these are the sequences of one of its rows; the most that any row has. */
+    size_t most_tokens, most_sequences;
 };
 
 /* The same sequences with only their first tokens: what is left where no other row matters. Without
@@ -26,6 +28,7 @@ struct microbatch {
 static inline struct microbatch microbatch_first_rows(const struct microbatch *microbatch) {
     struct microbatch first = *microbatch;
     first.num_tokens = microbatch->num_sequences;
+    first.most_tokens = microbatch->most_sequences;
     first.longest = 1;
     first.offsets = first.pair_offsets = microbatch->sequence_numbers;
     first.token_ids = first.type_ids = NULL;

@@ -3,10 +3,16 @@
  * one stage that holds everything is the reference for every other decomposition.
  *
  * The passes are functions of (point, microbatch): they change nothing but the slot they are given.
- */
+ *
+ * On a grid (math/grid.h) the stage is spread over several processes: each has the sequences of its
+ * grid row, the attention heads and the features of its column, and pieces of the frozen weights.
+ * Factors and selection variables are whole on each of them, and so are the task head and its
+ * input. Of the gradients each makes a part, and 0 elsewhere: their sum over the grid is the
+ * gradient. The loss is that of the row. Passes are then collective over the grid. */
 #ifndef AUTOLORA_MODEL_STAGE_H
 #define AUTOLORA_MODEL_STAGE_H
 
+#include "math/grid.h"
 #include "model/architecture.h"
 #include "model/block.h"
 #include "model/embedding.h"
@@ -14,6 +20,8 @@
 #include "model/task_head.h"
 
 #include <stdbool.h>
+
+struct problem;
 
 /* Which projections are adapted, and how. Modules are numbered block by block, within a block in
  * the order of enum projection. */
@@ -39,6 +47,7 @@ struct stage_options {
     bool has_embedding, has_task_head;
     bool trains_all; /* the pretrained tensors too; then there are no tangents */
     uint64_t seed;
+    const struct grid *grid; /* borrowed; NULL: none. Not with trains_all or bottlenecks */
 };
 
 struct stage {
@@ -55,7 +64,16 @@ struct stage {
      * to be added up (pipeline_gradient does). 0 elements: there is none. */
     size_t tied_size;
     size_t tied_offset, tied_copy_offset; /* in the first stage; in the last */
+    /* What of it is here; on a grid a part. words: rows of the embedding, split by grid rows. */
+    struct share heads, hidden, intermediate, words;
+    size_t head_offset; /* of the task head's factors, the last ones */
+    float **pieces;     /* [num_pieces] on a grid: the frozen tensors */
+    size_t num_pieces;
 };
+
+/* Why the model cannot be spread over such a grid (EXIT_USAGE), if it cannot. */
+bool stage_check_grid(const struct architecture *architecture, size_t rows, size_t columns,
+                      struct problem *problem);
 
 /* Modules adapted in each block: the number of targets. */
 size_t adapter_targets_per_block(const struct adapter_options *adapters);
@@ -71,13 +89,17 @@ struct stage_weight {
     size_t rows, columns; /* columns 1: a vector */
     size_t offset;
     struct base_tensor *place;
+    struct stage *stage;
+    /* What of it, from `offset` on, is here. */
+    struct share piece_rows, piece_columns;
+    size_t row_stride, column_stride;
     enum initialization initialization; /* without a checkpoint */
     float deviation;
     bool is_tied; /* the word embedding as the task head */
 };
 /* The table of frozen tensors; free with stage_weights_free. Trained ones are in the factors. */
 struct stage_weight *stage_weights(struct stage *stage, size_t *count);
-/* values: the tensor's elements, row-major; borrowed. */
+/* values: the tensor's elements, row-major; borrowed, on a grid copied. */
 void stage_weight_set(const struct stage_weight *weight, const float *values);
 void stage_weights_free(struct stage_weight *weights, size_t count);
 
@@ -88,9 +110,11 @@ struct capacity {
 
 /* Whether only the first token of each sequence matters behind the last block. */
 bool stage_keeps_first_rows(const struct stage_options *options);
-/* Rows of the matrices [rows, hidden] that enter the stage and leave it: the microbatch's tokens;
+/* Columns and rows of the matrices that enter the stage and leave it: hidden features that are here;
+ * the microbatch's tokens;
  * its sequences behind the last block of a sequence classifier, of which only the first tokens
  * matter. */
+size_t stage_width(const struct stage *stage);
 size_t stage_input_rows(const struct stage *stage, const struct microbatch *microbatch);
 size_t stage_output_rows(const struct stage *stage, const struct microbatch *microbatch);
 

@@ -118,15 +118,22 @@ static void dropout_block(const struct random_stream *stream, uint64_t first, ui
 
 void random_dropout_multiply(const struct random_stream *stream, float rate, size_t count,
                              float *x) {
+    random_dropout_multiply_from(stream, rate, 0, count, x);
+}
+
+void random_dropout_multiply_from(const struct random_stream *stream, float rate, size_t first,
+                                  size_t count, float *x) {
     const uint32_t threshold = (uint32_t)lrintf(rate * 65536.0f);
     const float kept = threshold >= 65536 ? 0 : 65536.0f / (float)(65536 - threshold);
     const size_t block = DROPOUT_LANES * 8;
-    for (size_t done = 0; done < count; done += block) {
+    for (size_t done = 0; done < count;) {
         float multipliers[DROPOUT_LANES * 8];
-        dropout_block(stream, done / 8, threshold, kept, multipliers);
-        const size_t now = count - done < block ? count - done : block;
+        const size_t skipped = (first + done) % block, left = block - skipped;
+        dropout_block(stream, (first + done - skipped) / 8, threshold, kept, multipliers);
+        const size_t now = count - done < left ? count - done : left;
 #pragma omp simd
         for (size_t i = 0; i < now; ++i)
-            x[done + i] *= multipliers[i];
+            x[done + i] *= multipliers[skipped + i];
+        done += now;
     }
 }

@@ -22,6 +22,12 @@ void psgesvd_(const char *left_job, const char *right_job, const int *rows, cons
               float *right, const int *right_row, const int *right_column,
               const int *right_descriptor, float *work, const int *work_size, int *info,
               size_t left_length, size_t right_length);
+void psgemm_(const char *transposes_a, const char *transposes_b, const int *m, const int *n,
+             const int *k, const float *scale, const float *a, const int *first_row_a,
+             const int *first_column_a, const int *descriptor_a, const float *b,
+             const int *first_row_b, const int *first_column_b, const int *descriptor_b,
+             const float *keep, float *c, const int *first_row_c, const int *first_column_c,
+             const int *descriptor_c);
 
 enum { PANEL_WIDTH = 256 };
 
@@ -169,6 +175,22 @@ bool dist_matrix_singular_values(const struct dist_matrix *matrix, float *values
     const int info = call_psgesvd(matrix, values, work, to_int(size));
     memory_free(work);
     return info == 0;
+}
+
+/* ---- products ---- */
+
+void dist_matrix_product(const struct dist_matrix *a, const struct dist_matrix *b, bool transposes_b,
+                         bool accumulate, const struct dist_matrix *c) {
+    FAULT_UNLESS(a->columns == (transposes_b ? b->columns : b->rows) && a->rows == c->rows &&
+                     c->columns == (transposes_b ? b->rows : b->columns),
+                 "product of [%zu, %zu] and [%zu, %zu]%s", a->rows, a->columns, b->rows, b->columns,
+                 transposes_b ? " transposed" : "");
+    /* of the transposes: c^T = b^T a^T */
+    const int m = to_int(c->columns), n = to_int(c->rows), k = to_int(a->columns), first = 1;
+    const float scale = 1, keep = accumulate ? 1 : 0;
+    psgemm_(transposes_b ? "T" : "N", "N", &m, &n, &k, &scale, b->data, &first, &first,
+            b->descriptor, a->data, &first, &first, a->descriptor, &keep, c->data, &first, &first,
+            c->descriptor);
 }
 
 const char *dist_matrix_library(void) {

@@ -195,9 +195,16 @@ static void dropout_sequence(const struct dropout *dropout, size_t sequence, siz
     const struct random_stream stream =
         random_stream_make(dropout->seed, dropout->purpose, dropout->identity, dropout->step,
                            dropout->samples[sequence]);
-    const size_t begin = dropout->offsets[sequence] * width;
-    random_dropout_multiply(&stream, dropout->rate, dropout->offsets[sequence + 1] * width - begin,
-                            x + begin);
+    const size_t begin = dropout->offsets[sequence], end = dropout->offsets[sequence + 1];
+    const size_t all = dropout->all_features;
+    if (all == 0 || all == width) {
+        random_dropout_multiply(&stream, dropout->rate, (end - begin) * width, x + begin * width);
+        return;
+    }
+    for (size_t i = begin; i < end; ++i)
+        random_dropout_multiply_from(&stream, dropout->rate,
+                                     (i - begin) * all + dropout->first_feature, width,
+                                     x + i * width);
 }
 
 void dropout_apply(const struct dropout *dropout, size_t width, float *x) {

@@ -46,7 +46,8 @@ static struct task task_make(const struct attention *attention, const struct mic
         .scale = attention->scale,
         .dropout = microbatch->has_dropout ? attention->dropout : 0,
         .stream = random_stream_make(attention->seed, RANDOM_DROPOUT_ATTENTION,
-                                     attention->block * 4096 + head, microbatch->step,
+                                     attention->block * 4096 + attention->first_head + head,
+                                     microbatch->step,
                                      microbatch->samples[sequence]),
     };
     float *values = scratch->values + scratch->floats_per_thread * (size_t)omp_get_thread_num();

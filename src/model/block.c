@@ -1,6 +1,8 @@
 /* The four passes of a block: what its halves do around their branches. */
 #include "model/block_pass.h"
 
+#include "math/split_norm.h"
+
 #include <string.h>
 
 /* Places of hidden dropout within a block: identity = 8 * block + place. */
@@ -10,7 +12,7 @@ static void hidden_dropout(const struct block *block, const struct microbatch *m
                            uint64_t place, float *x) {
     const struct dropout dropout =
         block_dropout(block, microbatch, block->hidden_dropout, RANDOM_DROPOUT_HIDDEN,
-                      8 * (block->index + 1) + place);
+                      8 * (block->index + 1) + place, block_features(block));
     dropout_apply(&dropout, block->hidden_size, x);
 }
 
@@ -44,10 +46,11 @@ static const float *gather_rows(const struct block_pass *pass, const float *x, f
 static void norm(const struct block_pass *pass, enum block_half half,
                  struct block_activations *activations, const float *x, float *y) {
     const struct layer_norm *layer_norm = &pass->block->norms[half];
-    layer_norm_forward(x, base_values(layer_norm->weight, pass->point),
+    split_norm_forward(pass->block->grid, block_features(pass->block), x,
+                       base_values(layer_norm->weight, pass->point),
                        base_values(layer_norm->bias, pass->point), pass->block->layer_norm_epsilon,
-                       pass->rows.num_tokens, pass->block->hidden_size,
-                       activations->normalized[half], activations->deviation[half], y);
+                       pass->rows.num_tokens, activations->normalized[half],
+                       activations->deviation[half], y);
 }
 
 static const float *norm_weight(const struct block_pass *pass, enum block_half half) {
@@ -56,9 +59,9 @@ static const float *norm_weight(const struct block_pass *pass, enum block_half h
 
 static void norm_backward(const struct block_pass *pass, enum block_half half, const float *d_y,
                           float *d_x) {
-    layer_norm_backward(d_y, pass->activations->normalized[half],
-                        pass->activations->deviation[half], norm_weight(pass, half),
-                        pass->rows.num_tokens, pass->block->hidden_size, d_x);
+    split_norm_backward(pass->block->grid, block_features(pass->block), d_y,
+                        pass->activations->normalized[half], pass->activations->deviation[half],
+                        norm_weight(pass, half), pass->rows.num_tokens, d_x);
 }
 
 /* Gradients of a layer norm's own weight and bias, where they are trained. */
@@ -73,18 +76,19 @@ static void norm_gradient(const struct block_pass *pass, enum block_half half, c
 
 static void norm_tangent(const struct block_pass *pass, enum block_half half,
                          struct block_tangents *tangents, const float *t_x, float *t_y) {
-    layer_norm_tangent(t_x, pass->activations->normalized[half], pass->activations->deviation[half],
-                       norm_weight(pass, half), pass->rows.num_tokens, pass->block->hidden_size,
-                       tangents->normalized[half], tangents->deviation[half], t_y);
+    split_norm_tangent(pass->block->grid, block_features(pass->block), t_x,
+                       pass->activations->normalized[half], pass->activations->deviation[half],
+                       norm_weight(pass, half), pass->rows.num_tokens, tangents->normalized[half],
+                       tangents->deviation[half], t_y);
 }
 
 static void norm_backward_tangent(const struct block_pass *pass, enum block_half half,
                                   const struct block_tangents *tangents, const float *d_y,
                                   const float *t_d_y, float *t_d_x) {
-    layer_norm_backward_tangent(d_y, t_d_y, pass->activations->normalized[half],
-                                tangents->normalized[half], pass->activations->deviation[half],
-                                tangents->deviation[half], norm_weight(pass, half),
-                                pass->rows.num_tokens, pass->block->hidden_size, t_d_x);
+    split_norm_backward_tangent(pass->block->grid, block_features(pass->block), d_y, t_d_y,
+                                pass->activations->normalized[half], tangents->normalized[half],
+                                pass->activations->deviation[half], tangents->deviation[half],
+                                norm_weight(pass, half), pass->rows.num_tokens, t_d_x);
 }
 
 static const uint64_t PLACES[NUM_HALVES] = {PLACE_ATTENTION_OUTPUT, PLACE_OUTPUT};

@@ -4,7 +4,8 @@
 #include <string.h>
 
 struct dropout block_dropout(const struct block *block, const struct microbatch *microbatch,
-                             float rate, enum random_purpose purpose, uint64_t identity) {
+                             float rate, enum random_purpose purpose, uint64_t identity,
+                             struct share features) {
     return (struct dropout){
         .rate = microbatch->has_dropout ? rate : 0,
         .seed = block->seed,
@@ -14,14 +15,20 @@ struct dropout block_dropout(const struct block *block, const struct microbatch 
         .offsets = microbatch->offsets,
         .samples = microbatch->samples,
         .num_sequences = microbatch->num_sequences,
+        .first_feature = features.first,
+        .all_features = features.all,
     };
+}
+
+struct share block_features(const struct block *block) {
+    return block->grid != NULL ? block->hidden : share_whole(block->hidden_size);
 }
 
 static struct dropout adapter_dropout(const struct block *block,
                                       const struct microbatch *microbatch,
                                       const struct linear *linear) {
     return block_dropout(block, microbatch, linear->adapter.dropout, RANDOM_DROPOUT_ADAPTER,
-                         linear->adapter.module);
+                         linear->adapter.module, linear_inputs(linear));
 }
 
 static const struct microbatch *rows_of(const struct block_pass *pass, enum projection which) {
@@ -46,6 +53,7 @@ static void project(const struct block_pass *pass, enum projection which, const 
     const struct linear *linear = &pass->block->projections[which];
     const struct microbatch *rows = rows_of(pass, which);
     const struct dropout dropout = adapter_dropout(pass->block, rows, linear);
+    pass->scratch->linear.row_block = rows->most_tokens;
     linear_forward(linear, pass->point, x, rows->num_tokens, &dropout, &pass->scratch->linear,
                    pass->activations->low_rank[which], y);
 }
@@ -56,6 +64,7 @@ static void project_backward(const struct block_pass *pass, enum projection whic
     const struct linear *linear = &pass->block->projections[which];
     const struct microbatch *rows = rows_of(pass, which);
     const struct dropout dropout = adapter_dropout(pass->block, rows, linear);
+    pass->scratch->linear.row_block = rows->most_tokens;
     linear_backward(linear, pass->point, x, pass->activations->low_rank[which], d_y,
                     rows->num_tokens, &dropout, &pass->scratch->linear, gradient, accumulate, d_x);
 }
@@ -65,6 +74,7 @@ static void project_tangent(const struct block_pass *pass, enum projection which
     const struct linear *linear = &pass->block->projections[which];
     const struct microbatch *rows = rows_of(pass, which);
     const struct dropout dropout = adapter_dropout(pass->block, rows, linear);
+    pass->scratch->linear.row_block = rows->most_tokens;
     linear_tangent(linear, pass->point, pass->direction, x, t_x, pass->activations->low_rank[which],
                    rows->num_tokens, &dropout, &pass->scratch->linear, tangents->low_rank[which],
                    t_y);
@@ -77,6 +87,7 @@ static void project_backward_tangent(const struct block_pass *pass, enum project
     const struct linear *linear = &pass->block->projections[which];
     const struct microbatch *rows = rows_of(pass, which);
     const struct dropout dropout = adapter_dropout(pass->block, rows, linear);
+    pass->scratch->linear.row_block = rows->most_tokens;
     linear_backward_tangent(linear, pass->point, pass->direction,
                             pass->activations->low_rank[which], tangents->low_rank[which], d_y,
                             t_d_y, rows->num_tokens, &dropout, &pass->scratch->linear,

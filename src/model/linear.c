@@ -6,17 +6,50 @@
 
 #include <string.h>
 
+/* The columns of A and B that belong to this rank's inputs and outputs. */
+static struct matrix factor_columns(const struct linear *linear, const float *factor,
+                                    struct share columns) {
+    return matrix_strided(factor + columns.first, linear->adapter.rank, columns.count, columns.all);
+}
+
 static struct matrix factor_a(const struct linear *linear, const float *factors) {
-    return matrix_of(factors + linear->adapter.a_offset, linear->adapter.rank, linear->input_size);
+    return factor_columns(linear, factors + linear->adapter.a_offset, linear_inputs(linear));
 }
 
 static struct matrix factor_b(const struct linear *linear, const float *factors) {
-    return matrix_of(factors + linear->adapter.b_offset, linear->adapter.rank, linear->output_size);
+    return factor_columns(linear, factors + linear->adapter.b_offset, linear_outputs(linear));
 }
 
 static struct matrix weight_of(const struct linear *linear, const struct point *point) {
     return (struct matrix){base_values(linear->weight, point), linear->output_size,
                            linear->input_size, linear->output_stride, linear->input_stride};
+}
+
+/* y = x W^T. */
+static void base_product(const struct linear *linear, const struct point *point, const float *x,
+                         size_t tokens, const struct linear_scratch *scratch, float *y) {
+    if (linear->dealt.grid != NULL)
+        grid_product(&linear->dealt, linear->weight.frozen, scratch->row_block, x, false, false, y);
+    else
+        gemm(1, matrix_of(x, tokens, linear->input_size),
+             matrix_transpose(weight_of(linear, point)), false, y, linear->output_size);
+}
+
+/* d_x = d_y W. */
+static void base_product_back(const struct linear *linear, const struct point *point,
+                              const float *d_y, size_t tokens,
+                              const struct linear_scratch *scratch, bool accumulate, float *d_x) {
+    if (linear->dealt.grid != NULL)
+        grid_product(&linear->dealt, linear->weight.frozen, scratch->row_block, d_y, true,
+                     accumulate, d_x);
+    else
+        gemm(1, matrix_of(d_y, tokens, linear->output_size), weight_of(linear, point), accumulate,
+             d_x, linear->input_size);
+}
+
+/* What was summed over this rank's columns becomes the sum over all. */
+static void sum_low_rank(const struct linear *linear, size_t tokens, float *h) {
+    grid_row_sum(linear->dealt.grid, h, tokens * linear->adapter.rank);
 }
 
 /* q; NULL: all ones. */
@@ -52,7 +85,7 @@ static void add_adapter_input(const struct linear *linear, const float *factors,
                               size_t tokens, const struct dropout *dropout, float *wide,
                               float *d_x) {
     const struct matrix d_h_view = matrix_of(d_h, tokens, linear->adapter.rank);
-    const size_t width = linear->input_size;
+    const size_t width = linear_inputs(linear).count;
     if (dropout->rate == 0) {
         gemm(1, d_h_view, factor_a(linear, factors), true, d_x, width);
         return;
@@ -65,25 +98,29 @@ static void add_adapter_input(const struct linear *linear, const float *factors,
 void linear_forward(const struct linear *linear, const struct point *point, const float *x,
                     size_t tokens, const struct dropout *dropout, struct linear_scratch *scratch,
                     float *h, float *y) {
-    const size_t width = linear->output_size, rank = linear->adapter.rank;
-    gemm(1, matrix_of(x, tokens, linear->input_size), matrix_transpose(weight_of(linear, point)),
-         false, y, width);
+    const size_t width = linear_outputs(linear).count, rank = linear->adapter.rank;
+    const size_t input = linear_inputs(linear).count;
+    base_product(linear, point, x, tokens, scratch, y);
     bias_add(base_values(linear->bias, point), tokens, width, y);
     if (rank == 0)
         return;
-    const float *dropped = dropped_input(x, tokens, linear->input_size, dropout, scratch->wide);
-    gemm(1, matrix_of(dropped, tokens, linear->input_size),
+    const float *dropped = dropped_input(x, tokens, input, dropout, scratch->wide);
+    gemm(1, matrix_of(dropped, tokens, input),
          matrix_transpose(factor_a(linear, point->factors)), false, h, rank);
+    sum_low_rank(linear, tokens, h);
     select_components(linear, point, h, tokens, scratch->low_rank);
     gemm(1, matrix_of(scratch->low_rank, tokens, rank), factor_b(linear, point->factors), true, y,
          width);
 }
 
-/* d_q_j = s sum_t d_z_tj h_tj (plus a second product of the same kind, where given). */
+/* d_q_j = s sum_t d_z_tj h_tj (plus a second product of the same kind, where given). All columns
+ * of a grid have the same d_z and h, so one speaks for them. */
 static void selection_gradient(const struct linear *linear, const float *d_z, const float *h,
                                const float *more_d_z, const float *more_h, size_t tokens,
                                float *d_q) {
     const size_t rank = linear->adapter.rank;
+    if (!grid_is_leader(linear->dealt.grid))
+        return;
     for (size_t j = 0; j < rank; ++j) {
         double sum = 0;
         for (size_t i = 0; i < tokens; ++i) {
@@ -116,9 +153,10 @@ void linear_backward(const struct linear *linear, const struct point *point, con
                      float *d_x) {
     const struct adapter *adapter = &linear->adapter;
     const size_t rank = adapter->rank;
-    const struct matrix d_y_view = matrix_of(d_y, tokens, linear->output_size);
+    const struct share inputs = linear_inputs(linear), outputs = linear_outputs(linear);
+    const struct matrix d_y_view = matrix_of(d_y, tokens, outputs.count);
     if (d_x != NULL) /* y = x W^T */
-        gemm(1, d_y_view, weight_of(linear, point), accumulate, d_x, linear->input_size);
+        base_product_back(linear, point, d_y, tokens, scratch, accumulate, d_x);
     base_backward(linear, x, d_y, tokens, gradient);
     if (rank == 0)
         return;
@@ -126,8 +164,9 @@ void linear_backward(const struct linear *linear, const struct point *point, con
     float *z = scratch->low_rank, *d_z = scratch->low_rank_tangent;
     select_components(linear, point, h, tokens, z);
     gemm(1, matrix_transpose(matrix_of(z, tokens, rank)), d_y_view, false,
-         gradient->factors + adapter->b_offset, linear->output_size);
+         gradient->factors + adapter->b_offset + outputs.first, outputs.all);
     gemm(1, d_y_view, matrix_transpose(factor_b(linear, point->factors)), false, d_z, rank);
+    sum_low_rank(linear, tokens, d_z);
     if (adapter->has_singular_values)
         selection_gradient(linear, d_z, h, NULL, NULL, tokens,
                            gradient->factors + adapter->singular_offset);
@@ -137,10 +176,10 @@ void linear_backward(const struct linear *linear, const struct point *point, con
     /* h = dropout(x) A^T */
     float *d_h = z;
     select_components(linear, point, d_z, tokens, d_h);
-    const float *dropped = dropped_input(x, tokens, linear->input_size, dropout, scratch->wide);
+    const float *dropped = dropped_input(x, tokens, inputs.count, dropout, scratch->wide);
     gemm(1, matrix_transpose(matrix_of(d_h, tokens, rank)),
-         matrix_of(dropped, tokens, linear->input_size), false,
-         gradient->factors + adapter->a_offset, linear->input_size);
+         matrix_of(dropped, tokens, inputs.count), false,
+         gradient->factors + adapter->a_offset + inputs.first, inputs.all);
     if (d_x != NULL)
         add_adapter_input(linear, point->factors, d_h, tokens, dropout, scratch->wide, d_x);
 }
@@ -149,11 +188,10 @@ void linear_tangent(const struct linear *linear, const struct point *point, cons
                     const float *x, const float *t_x, const float *h, size_t tokens,
                     const struct dropout *dropout, struct linear_scratch *scratch, float *t_h,
                     float *t_y) {
-    const size_t width = linear->output_size, rank = linear->adapter.rank;
-    const size_t input = linear->input_size;
+    const size_t width = linear_outputs(linear).count, rank = linear->adapter.rank;
+    const size_t input = linear_inputs(linear).count;
     if (t_x != NULL)
-        gemm(1, matrix_of(t_x, tokens, input), matrix_transpose(weight_of(linear, point)), false,
-             t_y, width);
+        base_product(linear, point, t_x, tokens, scratch, t_y);
     else
         memset(t_y, 0, tokens * width * sizeof *t_y);
     if (rank == 0)
@@ -166,6 +204,7 @@ void linear_tangent(const struct linear *linear, const struct point *point, cons
         gemm(1, matrix_of(dropped, tokens, input),
              matrix_transpose(factor_a(linear, point->factors)), true, t_h, rank);
     }
+    sum_low_rank(linear, tokens, t_h);
     select_components(linear, point, t_h, tokens, scratch->low_rank);
     gemm(1, matrix_of(scratch->low_rank, tokens, rank), factor_b(linear, point->factors), true, t_y,
          width);
@@ -181,16 +220,18 @@ void linear_backward_tangent(const struct linear *linear, const struct point *po
                              float *t_d_selection, bool accumulate, float *t_d_x) {
     const struct adapter *adapter = &linear->adapter;
     const size_t rank = adapter->rank;
-    const struct matrix t_d_y_view = matrix_of(t_d_y, tokens, linear->output_size);
-    const struct matrix d_y_view = matrix_of(d_y, tokens, linear->output_size);
+    const struct matrix t_d_y_view = matrix_of(t_d_y, tokens, linear_outputs(linear).count);
+    const struct matrix d_y_view = matrix_of(d_y, tokens, linear_outputs(linear).count);
     if (t_d_x != NULL)
-        gemm(1, t_d_y_view, weight_of(linear, point), accumulate, t_d_x, linear->input_size);
+        base_product_back(linear, point, t_d_y, tokens, scratch, accumulate, t_d_x);
     if (rank == 0)
         return;
     float *d_z = scratch->low_rank, *t_d_z = scratch->low_rank_tangent;
     gemm(1, d_y_view, matrix_transpose(factor_b(linear, point->factors)), false, d_z, rank);
     gemm(1, t_d_y_view, matrix_transpose(factor_b(linear, point->factors)), false, t_d_z, rank);
     gemm(1, d_y_view, matrix_transpose(factor_b(linear, direction)), true, t_d_z, rank);
+    sum_low_rank(linear, tokens, d_z);
+    sum_low_rank(linear, tokens, t_d_z);
     if (t_d_selection != NULL)
         selection_gradient(linear, t_d_z, h, d_z, t_h, tokens,
                            t_d_selection + adapter->selection_offset);

@@ -88,13 +88,15 @@ static struct bottleneck add_bottleneck(struct stage *stage, size_t block, int h
     return bottleneck;
 }
 
-static struct attention attention_of(const struct stage_options *options, size_t index) {
+static struct attention attention_of(const struct stage *stage, size_t index) {
+    const struct stage_options *options = &stage->options;
     const struct architecture *architecture = &options->architecture;
     const size_t head_size = architecture->hidden_size / architecture->num_attention_heads;
     const float divisor = sqrtf((float)head_size) *
                           (architecture->scales_attention_by_block ? (float)index + 1.0f : 1.0f);
     return (struct attention){
-        .num_heads = architecture->num_attention_heads,
+        .num_heads = stage->heads.count,
+        .first_head = stage->heads.first,
         .head_size = head_size,
         .dropout = architecture->attention_dropout,
         .seed = options->seed,
@@ -105,19 +107,34 @@ static struct attention attention_of(const struct stage_options *options, size_t
     };
 }
 
+/* On a grid: the piece of W that is here. What is wider than the hidden features stays, so that they
+ * are what travels. */
+static struct dealt_weight deal(const struct stage *stage, enum projection projection) {
+    const struct grid *grid = stage->options.grid;
+    if (grid == NULL)
+        return (struct dealt_weight){0};
+    const bool is_down = projection == PROJECTION_OUTPUT;
+    return dealt_weight_of(grid, is_down ? stage->intermediate : stage->hidden,
+                           projection == PROJECTION_INTERMEDIATE ? stage->intermediate
+                                                                 : stage->hidden,
+                           !is_down);
+}
+
 static void create_block(struct stage *stage, struct block *block, size_t index) {
     const struct stage_options *options = &stage->options;
     const struct architecture *architecture = &options->architecture;
     *block = (struct block){
         .index = index,
-        .hidden_size = architecture->hidden_size,
-        .intermediate_size = architecture->intermediate_size,
+        .hidden_size = stage->hidden.count,
+        .intermediate_size = stage->intermediate.count,
+        .grid = options->grid,
+        .hidden = stage->hidden,
         .is_pre_norm = architecture_is_pre_norm(architecture),
         .activation = architecture->activation,
         .layer_norm_epsilon = architecture->layer_norm_epsilon,
         .hidden_dropout = architecture->hidden_dropout,
         .seed = options->seed,
-        .attention = attention_of(options, index),
+        .attention = attention_of(stage, index),
     };
     size_t module = index * adapter_targets_per_block(&options->adapters);
     for (int p = 0; p < NUM_PROJECTIONS; ++p) {
@@ -128,6 +145,7 @@ static void create_block(struct stage *stage, struct block *block, size_t index)
             architecture_storage(architecture, index, (enum projection)p);
         linear->output_stride = storage.is_transposed ? 1 : storage.columns;
         linear->input_stride = storage.is_transposed ? storage.columns : 1;
+        linear->dealt = deal(stage, (enum projection)p);
         memory_free(storage.module);
         if (options->adapters.is_target[p])
             add_adapter(stage, index, (enum projection)p, module++, linear);
@@ -156,6 +174,7 @@ static void create_task_head(struct stage *stage) {
     const size_t width = architecture->hidden_size, labels = options->num_labels;
     const bool is_lm = options->head_kind == HEAD_LANGUAGE_MODELING;
     struct task_head *head = &stage->task_head;
+    stage->head_offset = stage->factors.size;
     *head = (struct task_head){
         .kind = options->head_kind,
         .is_regression = options->is_regression,
@@ -186,9 +205,43 @@ static void create_task_head(struct stage *stage) {
                         true, IDENTITY_HEAD_BIAS);
 }
 
+bool stage_check_grid(const struct architecture *architecture, size_t rows, size_t columns,
+                      struct problem *problem) {
+    const size_t heads = architecture->num_attention_heads;
+    const struct share last = share_of(heads, 1, columns - 1, columns);
+    if (rows > 1 || columns > 1)
+        return last.count > 0 ||
+               problem_set(problem, EXIT_USAGE,
+                           "parallel.grid is [%zu, %zu], but %zu attention heads on %zu columns, %zu "
+                           "each, leave a column without: take %zu columns",
+                           rows, columns, heads, columns, last.block,
+                           (heads + last.block - 1) / last.block);
+    return true;
+}
+
+/* What of the model is here. The feed-forward features have no heads. */
+static void take_shares(struct stage *stage) {
+    const struct architecture *architecture = &stage->options.architecture;
+    const struct grid *grid = stage->options.grid;
+    const size_t heads = architecture->num_attention_heads;
+    const size_t column = grid == NULL ? 0 : grid->column, columns = grid == NULL ? 1 : grid->columns;
+    FAULT_UNLESS(grid == NULL ||
+                     (!stage->options.trains_all && stage->options.adapters.bottleneck == 0),
+                 "frozen weights are spread over a grid, others are not");
+    stage->heads = share_of(heads, 1, column, columns);
+    stage->hidden = share_of(heads, architecture->hidden_size / heads, column, columns);
+    stage->intermediate = share_of(architecture->intermediate_size, 1, column, columns);
+    stage->words = share_of(architecture->vocabulary_size, 1, grid == NULL ? 0 : grid->row,
+                            grid == NULL ? 1 : grid->rows);
+    stage->embedding.grid = grid;
+    stage->embedding.hidden = stage->hidden;
+    stage->embedding.vocabulary = stage->words;
+}
+
 struct stage *stage_create(const struct stage_options *options) {
     struct stage *stage = memory_allocate(1, sizeof *stage, "a stage");
     stage->options = *options;
+    take_shares(stage);
     const size_t targets = adapter_targets_per_block(&options->adapters);
     stage->num_modules = options->num_blocks * targets;
     stage->first_module = options->first_block * targets;
@@ -211,6 +264,9 @@ void stage_destroy(struct stage **stage) {
     if (*stage == NULL)
         return;
     parameter_table_free(&(*stage)->factors);
+    for (size_t i = 0; i < (*stage)->num_pieces; ++i)
+        memory_free((*stage)->pieces[i]);
+    memory_free((*stage)->pieces);
     memory_free((*stage)->blocks);
     memory_free(*stage);
     *stage = NULL;

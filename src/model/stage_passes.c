@@ -23,6 +23,7 @@ struct workspace {
     struct block_cotangents cotangents; /* for slots that keep none */
     struct head_scratch head;
     float *d_embedded; /* [T, d], where the embedding is trained */
+    float *gathered;   /* [rows, all hidden features] of the task head on a grid */
     float *memory;
 };
 
@@ -47,16 +48,14 @@ struct sizes {
 
 static struct sizes sizes_of(const struct stage *stage, const struct capacity *capacity,
                              bool first_rows_only) {
-    const struct architecture *architecture = &stage->options.architecture;
     const size_t rows = first_rows_only ? capacity->sequences : capacity->tokens;
     return (struct sizes){
         .tokens = capacity->tokens,
         .rows = rows,
-        .hidden = capacity->tokens * architecture->hidden_size,
-        .row_hidden = rows * architecture->hidden_size,
-        .row_wide = rows * architecture->intermediate_size,
-        .pairs = (first_rows_only ? capacity->tokens : capacity->pairs) *
-                 architecture->num_attention_heads,
+        .hidden = capacity->tokens * stage->hidden.count,
+        .row_hidden = rows * stage->hidden.count,
+        .row_wide = rows * stage->intermediate.count,
+        .pairs = (first_rows_only ? capacity->tokens : capacity->pairs) * stage->heads.count,
     };
 }
 
@@ -68,6 +67,10 @@ bool stage_keeps_first_rows(const struct stage_options *options) {
 static bool first_rows_from(const struct stage *stage, size_t num_blocks_before) {
     return stage_keeps_first_rows(&stage->options) &&
            num_blocks_before == stage->options.architecture.num_blocks;
+}
+
+size_t stage_width(const struct stage *stage) {
+    return stage->hidden.count;
 }
 
 size_t stage_input_rows(const struct stage *stage, const struct microbatch *microbatch) {
@@ -262,6 +265,9 @@ static size_t lay_out_workspace(const struct stage *stage, const struct sizes *s
     lay_out_cotangents(&cursor, sizes, architecture_is_pre_norm(&stage->options.architecture),
                        &workspace->cotangents);
     workspace->d_embedded = stage->embedding.words.is_trained ? take(&cursor, sizes->hidden) : NULL;
+    workspace->gathered = stage->options.has_task_head && stage->options.grid != NULL
+                              ? take(&cursor, capacity->tokens * stage->hidden.all)
+                              : NULL;
     workspace->head.logits = workspace->head.t_logits = NULL;
     if (stage->options.has_task_head && stage->task_head.kind == HEAD_LANGUAGE_MODELING) {
         workspace->head.logits = take(&cursor, lm_head_room(&stage->task_head));
@@ -288,6 +294,43 @@ void workspace_destroy(struct workspace **workspace) {
     *workspace = NULL;
 }
 
+/* ---- the task head: on a grid each process has all features of its rows ---- */
+
+static const float *head_input(const struct stage *stage, const struct microbatch *microbatch,
+                               struct workspace *workspace, const float *x) {
+    if (stage->options.grid == NULL)
+        return x;
+    grid_gather_row(stage->options.grid, stage->hidden, x,
+                    head_rows(&stage->task_head, microbatch), workspace->gathered);
+    return workspace->gathered;
+}
+
+/* Where the head puts what goes on to d_x. */
+static float *head_cotangent(const struct stage *stage, struct workspace *workspace, float *d_x) {
+    return stage->options.grid == NULL ? d_x : workspace->gathered;
+}
+
+static void keep_cotangent(const struct stage *stage, const struct microbatch *microbatch,
+                           const struct workspace *workspace, float *d_x) {
+    if (stage->options.grid != NULL)
+        grid_take_columns(stage->hidden, workspace->gathered,
+                          head_rows(&stage->task_head, microbatch), d_x);
+}
+
+/* All columns of a grid compute the same gradient; one speaks for them. */
+static void backward_head(const struct stage *stage, const struct point *point,
+                          const struct microbatch *microbatch, struct slot *slot,
+                          struct workspace *workspace, struct gradient *gradient, float *d_x) {
+    head_backward(&stage->task_head, point, microbatch, &slot->head, gradient,
+                  head_cotangent(stage, workspace, d_x));
+    keep_cotangent(stage, microbatch, workspace, d_x);
+    if (!grid_is_leader(stage->options.grid))
+        memset(gradient->factors + stage->head_offset, 0,
+               (stage->factors.size - stage->head_offset) * sizeof(float));
+}
+
+/* ---- the passes ---- */
+
 double stage_forward(const struct stage *stage, const struct point *point,
                      const struct microbatch *microbatch, bool has_backward, struct slot *slot,
                      struct workspace *workspace) {
@@ -306,15 +349,15 @@ double stage_forward(const struct stage *stage, const struct point *point,
     }
     if (!options->has_task_head)
         return 0;
-    return head_forward(&stage->task_head, point, microbatch, slot->output, &workspace->head,
+    return head_forward(&stage->task_head, point, microbatch,
+                        head_input(stage, microbatch, workspace, slot->output), &workspace->head,
                         has_backward, &slot->head);
 }
 
 /* A stage without blocks hands on what it gets; behind the frozen embedding a tangent is 0. */
 static void pass_on(const struct stage *stage, const struct microbatch *microbatch, const float *x,
                     float *y) {
-    const size_t bytes =
-        stage_input_rows(stage, microbatch) * stage->options.architecture.hidden_size * sizeof *y;
+    const size_t bytes = stage_input_rows(stage, microbatch) * stage_width(stage) * sizeof *y;
     if (x == NULL)
         memset(y, 0, bytes);
     else
@@ -337,7 +380,7 @@ void stage_backward(const struct stage *stage, const struct point *point,
         d_input = workspace->d_embedded; /* NULL unless the embedding is trained */
     float *d = blocks > 0 ? cotangents_of(slot, workspace, blocks - 1)->d_output : d_input;
     if (options->has_task_head)
-        head_backward(&stage->task_head, point, microbatch, &slot->head, gradient,
+        backward_head(stage, point, microbatch, slot, workspace, gradient,
                       d != NULL ? d : workspace->cotangents.d_output);
     else if (d != NULL)
         pass_on(stage, microbatch, d_output, d);
@@ -370,8 +413,8 @@ void stage_tangent(const struct stage *stage, const struct point *point, const f
         t_x = t_y;
     }
     if (options->has_task_head)
-        head_tangent(&stage->task_head, point, direction, microbatch, t_x, &workspace->head,
-                     &slot->head);
+        head_tangent(&stage->task_head, point, direction, microbatch,
+                     head_input(stage, microbatch, workspace, t_x), &workspace->head, &slot->head);
     else if (blocks == 0)
         pass_on(stage, microbatch, t_x, t_output);
 }
@@ -384,7 +427,9 @@ void stage_backward_tangent(const struct stage *stage, const struct point *point
     float *t_d = t_d_output;
     if (options->has_task_head) {
         t_d = options->num_blocks == 0 && t_d_input != NULL ? t_d_input : travelling(workspace, 0);
-        head_backward_tangent(&stage->task_head, point, direction, microbatch, &slot->head, t_d);
+        head_backward_tangent(&stage->task_head, point, direction, microbatch, &slot->head,
+                              head_cotangent(stage, workspace, t_d));
+        keep_cotangent(stage, microbatch, workspace, t_d);
     } else if (options->num_blocks == 0 && t_d_input != NULL) {
         pass_on(stage, microbatch, t_d, t_d_input);
     }

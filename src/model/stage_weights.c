@@ -7,6 +7,7 @@
 #include <string.h>
 
 struct weight_list {
+    struct stage *stage;
     const struct architecture *architecture;
     struct stage_weight *weights;
     size_t count;
@@ -18,7 +19,32 @@ static void list_weight(struct weight_list *list, char *name, size_t rows, size_
     list->weights = memory_resize(list->weights, list->count + 1, sizeof *list->weights,
                                   "the table of frozen tensors");
     list->weights[list->count++] =
-        (struct stage_weight){name, rows, columns, offset, place, initialization, 0.02f, false};
+        (struct stage_weight){.name = name,
+                              .rows = rows,
+                              .columns = columns,
+                              .offset = offset,
+                              .place = place,
+                              .stage = list->stage,
+                              .piece_rows = share_whole(rows),
+                              .piece_columns = share_whole(columns),
+                              .row_stride = columns,
+                              .column_stride = 1,
+                              .initialization = initialization,
+                              .deviation = 0.02f};
+}
+
+/* Of the tensor listed last only these elements are here. */
+static void keep_piece(struct weight_list *list, struct share rows, struct share columns,
+                       size_t row_stride, size_t column_stride) {
+    struct stage_weight *weight = &list->weights[list->count - 1];
+    weight->piece_rows = rows;
+    weight->piece_columns = columns;
+    weight->row_stride = row_stride;
+    weight->column_stride = column_stride;
+}
+
+static void keep_columns(struct weight_list *list, struct share columns) {
+    keep_piece(list, share_whole(1), columns, 0, 1);
 }
 
 /* A tensor outside the blocks, by its name behind the family's prefix. */
@@ -29,12 +55,21 @@ static void list_table(struct weight_list *list, const char *name, size_t rows,
                 list->architecture->hidden_size, 0, INITIALIZE_NORMAL, place);
 }
 
+/* A table of which the columns `hidden` and these rows are here. */
+static void keep_table(struct weight_list *list, struct share rows) {
+    const struct share hidden = list->stage->hidden;
+    keep_piece(list, rows, hidden, hidden.all, 1);
+}
+
 /* Takes ownership of module. */
-static void list_norm(struct weight_list *list, char *module, struct layer_norm *norm) {
+static void list_norm(struct weight_list *list, char *module, struct layer_norm *norm,
+                      struct share features) {
     const size_t width = list->architecture->hidden_size;
     list_weight(list, memory_format("%s.weight", module), width, 1, 0, INITIALIZE_ONE,
                 &norm->weight);
+    keep_columns(list, features);
     list_weight(list, memory_format("%s.bias", module), width, 1, 0, INITIALIZE_ZERO, &norm->bias);
+    keep_columns(list, features);
     memory_free(module);
 }
 
@@ -47,6 +82,19 @@ static float residual_deviation(const struct architecture *architecture) {
     return 0.02f / sqrtf(2.0f * (float)architecture->num_blocks);
 }
 
+/* The piece of W, or of its transpose, that is here, and of the bias. */
+static void keep_dealt(struct weight_list *list, const struct linear *linear, bool is_bias) {
+    const struct dealt_weight *dealt = &linear->dealt;
+    if (dealt->grid == NULL)
+        return;
+    if (is_bias)
+        keep_columns(list, dealt->outputs);
+    else if (dealt->splits_outputs)
+        keep_piece(list, dealt->rows, dealt->columns, linear->input_stride, linear->output_stride);
+    else
+        keep_piece(list, dealt->rows, dealt->columns, linear->output_stride, linear->input_stride);
+}
+
 static void list_projections(struct weight_list *list, struct block *block) {
     for (int p = 0; p < NUM_PROJECTIONS; ++p) {
         struct linear *linear = &block->projections[p];
@@ -55,11 +103,13 @@ static void list_projections(struct weight_list *list, struct block *block) {
         const size_t first = storage.first_output;
         list_weight(list, memory_format("%s.weight", storage.module), storage.rows, storage.columns,
                     first * linear->output_stride, INITIALIZE_NORMAL, &linear->weight);
+        keep_dealt(list, linear, false);
         if (list->architecture->family == FAMILY_GPT2 &&
             (p == PROJECTION_ATTENTION_OUTPUT || p == PROJECTION_OUTPUT))
             list->weights[list->count - 1].deviation = residual_deviation(list->architecture);
         list_weight(list, memory_format("%s.bias", storage.module), storage.outputs, 1, first,
                     INITIALIZE_ZERO, &linear->bias);
+        keep_dealt(list, linear, true);
         memory_free(storage.module);
     }
 }
@@ -68,7 +118,7 @@ static void list_norms(struct weight_list *list, struct block *block) {
     for (int h = 0; h < NUM_HALVES; ++h)
         list_norm(list,
                   architecture_norm_name(list->architecture, block->index, (enum block_half)h),
-                  &block->norms[h]);
+                  &block->norms[h], list->stage->hidden);
 }
 
 static void list_block(struct weight_list *list, struct block *block) {
@@ -81,20 +131,25 @@ static void list_embedding(struct weight_list *list, struct embedding *embedding
     const bool is_gpt2 = architecture->family == FAMILY_GPT2;
     list_table(list, is_gpt2 ? "wte" : "embeddings.word_embeddings", architecture->vocabulary_size,
                &embedding->words);
+    keep_table(list, list->stage->words);
     list_table(list, is_gpt2 ? "wpe" : "embeddings.position_embeddings",
                architecture->max_positions, &embedding->positions);
-    if (architecture->num_token_types > 0)
+    keep_table(list, share_whole(architecture->max_positions));
+    if (architecture->num_token_types > 0) {
         list_table(list, "embeddings.token_type_embeddings", architecture->num_token_types,
                    &embedding->types);
+        keep_table(list, share_whole(architecture->num_token_types));
+    }
     if (!architecture_is_pre_norm(architecture))
-        list_norm(list, outer_name(list, "embeddings.LayerNorm"), &embedding->norm);
+        list_norm(list, outer_name(list, "embeddings.LayerNorm"), &embedding->norm,
+                  list->stage->hidden);
 }
 
 static void list_head(struct weight_list *list, struct task_head *head) {
     const struct architecture *architecture = list->architecture;
     const size_t width = architecture->hidden_size, words = architecture->vocabulary_size;
     if (head->kind == HEAD_LANGUAGE_MODELING) {
-        list_norm(list, outer_name(list, "ln_f"), &head->final_norm);
+        list_norm(list, outer_name(list, "ln_f"), &head->final_norm, share_whole(width));
         if (architecture->is_head_tied)
             list_table(list, "wte", words, &head->words);
         else
@@ -109,8 +164,12 @@ static void list_head(struct weight_list *list, struct task_head *head) {
     }
 }
 
+static struct weight_list list_of(struct stage *stage) {
+    return (struct weight_list){.stage = stage, .architecture = &stage->options.architecture};
+}
+
 struct stage_weight *stage_weights(struct stage *stage, size_t *count) {
-    struct weight_list list = {.architecture = &stage->options.architecture};
+    struct weight_list list = list_of(stage);
     if (stage->options.has_embedding)
         list_embedding(&list, &stage->embedding);
     for (size_t i = 0; i < stage->options.num_blocks; ++i)
@@ -158,8 +217,7 @@ static void train(struct stage *stage, struct weight_list *list) {
 }
 
 void stage_train_embedding(struct stage *stage) {
-    const struct architecture *architecture = &stage->options.architecture;
-    struct weight_list list = {.architecture = architecture};
+    struct weight_list list = list_of(stage);
     if (!stage->options.trains_all)
         return;
     list_embedding(&list, &stage->embedding);
@@ -168,7 +226,7 @@ void stage_train_embedding(struct stage *stage) {
 }
 
 void stage_train_block(struct stage *stage, struct block *block) {
-    struct weight_list list = {.architecture = &stage->options.architecture};
+    struct weight_list list = list_of(stage);
     if (stage->options.trains_all)
         list_block(&list, block);
     else if (stage->options.adapters.bottleneck > 0)
@@ -177,15 +235,33 @@ void stage_train_block(struct stage *stage, struct block *block) {
 }
 
 void stage_train_head(struct stage *stage) {
-    struct weight_list list = {.architecture = &stage->options.architecture};
+    struct weight_list list = list_of(stage);
     if (!stage->options.trains_all)
         return;
     list_head(&list, &stage->task_head);
     train(stage, &list);
 }
 
+static float *copy_piece(const struct stage_weight *weight, const float *values) {
+    const size_t rows = weight->piece_rows.count, columns = weight->piece_columns.count;
+    float *piece = memory_allocate(rows * columns, sizeof *piece, weight->name);
+    const float *first = values + weight->piece_rows.first * weight->row_stride +
+                         weight->piece_columns.first * weight->column_stride;
+    for (size_t i = 0; i < rows; ++i)
+        for (size_t j = 0; j < columns; ++j)
+            piece[i * columns + j] = first[i * weight->row_stride + j * weight->column_stride];
+    return piece;
+}
+
 void stage_weight_set(const struct stage_weight *weight, const float *values) {
+    struct stage *stage = weight->stage;
     weight->place->frozen = values + weight->offset;
+    if (stage->options.grid == NULL)
+        return;
+    stage->pieces = memory_resize(stage->pieces, stage->num_pieces + 1, sizeof *stage->pieces,
+                                  "the list of frozen tensors");
+    weight->place->frozen = stage->pieces[stage->num_pieces++] =
+        copy_piece(weight, values + weight->offset);
 }
 
 void stage_weights_free(struct stage_weight *weights, size_t count) {
