@@ -14,7 +14,7 @@
 
 struct attention {
     size_t num_heads, head_size; /* the heads that are here; hidden is their features */
-    float dropout; /* rate on the probabilities */
+    float dropout;               /* rate on the probabilities */
     uint64_t seed, block;
     bool first_rows_only, is_causal; /* causal: token i attends to tokens 0 .. i */
     float scale;                     /* on Q K^T: 1 / sqrt(head_size) in most models */

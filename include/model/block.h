@@ -20,7 +20,7 @@ struct layer_norm {
 };
 
 struct block {
-    size_t index; /* in the whole model */
+    size_t index;                          /* in the whole model */
     size_t hidden_size, intermediate_size; /* features that are here */
     const struct grid *grid;               /* NULL: all are */
     struct share hidden;                   /* on a grid: which of the hidden features */

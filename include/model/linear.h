@@ -28,8 +28,8 @@ struct adapter {
 };
 
 struct linear {
-    struct base_tensor weight, bias; /* element (out, in) and element (out) */
-    size_t input_size, output_size; /* of the whole W */
+    struct base_tensor weight, bias;    /* element (out, in) and element (out) */
+    size_t input_size, output_size;     /* of the whole W */
     size_t output_stride, input_stride; /* of the weight: in, 1 for [out, in]; 1, n for [in, n] */
     struct dealt_weight dealt; /* dealt.grid NULL: no grid; else how weight.frozen is a piece */
     struct adapter adapter;
@@ -51,8 +51,9 @@ struct linear_scratch {
     size_t row_block; /* on a grid: the most tokens that a row of it has in this call */
 };
 
-/* All below: x [tokens, in], y [tokens, out] (their columns that are here); h = (dropped-out x) A^T [tokens, rank] is saved by
- * the forward pass. `dropout` describes the adapter's own dropout (its rate may be 0). */
+/* All below: x [tokens, in], y [tokens, out] (their columns that are here); h = (dropped-out x) A^T
+ * [tokens, rank] is saved by the forward pass. `dropout` describes the adapter's own dropout (its
+ * rate may be 0). */
 void linear_forward(const struct linear *linear, const struct point *point, const float *x,
                     size_t tokens, const struct dropout *dropout, struct linear_scratch *scratch,
                     float *h, float *y);

@@ -110,10 +110,9 @@ struct capacity {
 
 /* Whether only the first token of each sequence matters behind the last block. */
 bool stage_keeps_first_rows(const struct stage_options *options);
-/* Columns and rows of the matrices that enter the stage and leave it: hidden features that are here;
- * the microbatch's tokens;
- * its sequences behind the last block of a sequence classifier, of which only the first tokens
- * matter. */
+/* Columns and rows of the matrices that enter the stage and leave it: hidden features that are
+ * here; the microbatch's tokens; its sequences behind the last block of a sequence classifier, of
+ * which only the first tokens matter. */
 size_t stage_width(const struct stage *stage);
 size_t stage_input_rows(const struct stage *stage, const struct microbatch *microbatch);
 size_t stage_output_rows(const struct stage *stage, const struct microbatch *microbatch);

@@ -219,8 +219,7 @@ void grid_look_up(const struct grid *grid, struct share table, const float *piec
 
 void grid_merge_integers(const struct grid *grid, int32_t *values, size_t count) {
     if (grid != NULL)
-        MPI_Allreduce(MPI_IN_PLACE, values, count_of(count), MPI_INT32_T, MPI_SUM,
-                      grid->in_column);
+        MPI_Allreduce(MPI_IN_PLACE, values, count_of(count), MPI_INT32_T, MPI_SUM, grid->in_column);
 }
 
 void grid_merge_floats(const struct grid *grid, float *values, size_t count) {

@@ -47,8 +47,7 @@ static struct task task_make(const struct attention *attention, const struct mic
         .dropout = microbatch->has_dropout ? attention->dropout : 0,
         .stream = random_stream_make(attention->seed, RANDOM_DROPOUT_ATTENTION,
                                      attention->block * 4096 + attention->first_head + head,
-                                     microbatch->step,
-                                     microbatch->samples[sequence]),
+                                     microbatch->step, microbatch->samples[sequence]),
     };
     float *values = scratch->values + scratch->floats_per_thread * (size_t)omp_get_thread_num();
     const size_t step = (rows * length + 15) / 16 * 16;

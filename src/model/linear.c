@@ -37,8 +37,8 @@ static void base_product(const struct linear *linear, const struct point *point,
 
 /* d_x = d_y W. */
 static void base_product_back(const struct linear *linear, const struct point *point,
-                              const float *d_y, size_t tokens,
-                              const struct linear_scratch *scratch, bool accumulate, float *d_x) {
+                              const float *d_y, size_t tokens, const struct linear_scratch *scratch,
+                              bool accumulate, float *d_x) {
     if (linear->dealt.grid != NULL)
         grid_product(&linear->dealt, linear->weight.frozen, scratch->row_block, d_y, true,
                      accumulate, d_x);
@@ -105,8 +105,8 @@ void linear_forward(const struct linear *linear, const struct point *point, cons
     if (rank == 0)
         return;
     const float *dropped = dropped_input(x, tokens, input, dropout, scratch->wide);
-    gemm(1, matrix_of(dropped, tokens, input),
-         matrix_transpose(factor_a(linear, point->factors)), false, h, rank);
+    gemm(1, matrix_of(dropped, tokens, input), matrix_transpose(factor_a(linear, point->factors)),
+         false, h, rank);
     sum_low_rank(linear, tokens, h);
     select_components(linear, point, h, tokens, scratch->low_rank);
     gemm(1, matrix_of(scratch->low_rank, tokens, rank), factor_b(linear, point->factors), true, y,

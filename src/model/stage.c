@@ -107,17 +107,16 @@ static struct attention attention_of(const struct stage *stage, size_t index) {
     };
 }
 
-/* On a grid: the piece of W that is here. What is wider than the hidden features stays, so that they
- * are what travels. */
+/* On a grid: the piece of W that is here. What is wider than the hidden features stays, so that
+ * they are what travels. */
 static struct dealt_weight deal(const struct stage *stage, enum projection projection) {
     const struct grid *grid = stage->options.grid;
     if (grid == NULL)
         return (struct dealt_weight){0};
     const bool is_down = projection == PROJECTION_OUTPUT;
-    return dealt_weight_of(grid, is_down ? stage->intermediate : stage->hidden,
-                           projection == PROJECTION_INTERMEDIATE ? stage->intermediate
-                                                                 : stage->hidden,
-                           !is_down);
+    return dealt_weight_of(
+        grid, is_down ? stage->intermediate : stage->hidden,
+        projection == PROJECTION_INTERMEDIATE ? stage->intermediate : stage->hidden, !is_down);
 }
 
 static void create_block(struct stage *stage, struct block *block, size_t index) {
@@ -211,11 +210,12 @@ bool stage_check_grid(const struct architecture *architecture, size_t rows, size
     const struct share last = share_of(heads, 1, columns - 1, columns);
     if (rows > 1 || columns > 1)
         return last.count > 0 ||
-               problem_set(problem, EXIT_USAGE,
-                           "parallel.grid is [%zu, %zu], but %zu attention heads on %zu columns, %zu "
-                           "each, leave a column without: take %zu columns",
-                           rows, columns, heads, columns, last.block,
-                           (heads + last.block - 1) / last.block);
+               problem_set(
+                   problem, EXIT_USAGE,
+                   "parallel.grid is [%zu, %zu], but %zu attention heads on %zu columns, %zu "
+                   "each, leave a column without: take %zu columns",
+                   rows, columns, heads, columns, last.block,
+                   (heads + last.block - 1) / last.block);
     return true;
 }
 
@@ -224,7 +224,8 @@ static void take_shares(struct stage *stage) {
     const struct architecture *architecture = &stage->options.architecture;
     const struct grid *grid = stage->options.grid;
     const size_t heads = architecture->num_attention_heads;
-    const size_t column = grid == NULL ? 0 : grid->column, columns = grid == NULL ? 1 : grid->columns;
+    const size_t column = grid == NULL ? 0 : grid->column,
+                 columns = grid == NULL ? 1 : grid->columns;
     FAULT_UNLESS(grid == NULL ||
                      (!stage->options.trains_all && stage->options.adapters.bottleneck == 0),
                  "frozen weights are spread over a grid, others are not");

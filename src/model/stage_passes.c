@@ -300,8 +300,8 @@ static const float *head_input(const struct stage *stage, const struct microbatc
                                struct workspace *workspace, const float *x) {
     if (stage->options.grid == NULL)
         return x;
-    grid_gather_row(stage->options.grid, stage->hidden, x,
-                    head_rows(&stage->task_head, microbatch), workspace->gathered);
+    grid_gather_row(stage->options.grid, stage->hidden, x, head_rows(&stage->task_head, microbatch),
+                    workspace->gathered);
     return workspace->gathered;
 }
 

@@ -18,19 +18,18 @@ static void list_weight(struct weight_list *list, char *name, size_t rows, size_
                         struct base_tensor *place) {
     list->weights = memory_resize(list->weights, list->count + 1, sizeof *list->weights,
                                   "the table of frozen tensors");
-    list->weights[list->count++] =
-        (struct stage_weight){.name = name,
-                              .rows = rows,
-                              .columns = columns,
-                              .offset = offset,
-                              .place = place,
-                              .stage = list->stage,
-                              .piece_rows = share_whole(rows),
-                              .piece_columns = share_whole(columns),
-                              .row_stride = columns,
-                              .column_stride = 1,
-                              .initialization = initialization,
-                              .deviation = 0.02f};
+    list->weights[list->count++] = (struct stage_weight){.name = name,
+                                                         .rows = rows,
+                                                         .columns = columns,
+                                                         .offset = offset,
+                                                         .place = place,
+                                                         .stage = list->stage,
+                                                         .piece_rows = share_whole(rows),
+                                                         .piece_columns = share_whole(columns),
+                                                         .row_stride = columns,
+                                                         .column_stride = 1,
+                                                         .initialization = initialization,
+                                                         .deviation = 0.02f};
 }
 
 /* Of the tensor listed last only these elements are here. */
