@@ -35,6 +35,7 @@ struct job {
     struct config config;
     struct layout layout;
     struct place place;            /* of this rank */
+    struct grid *grid;             /* of this rank's stage; NULL: it has one process */
     bool is_resuming, is_finished; /* finished: by an earlier attempt; nothing else is read then */
     char *input_text;              /* effective input, JSON */
     char *output_dir;

@@ -355,7 +355,7 @@ static void check_method(struct input *input, const struct config *config) {
                     "trained");
 }
 
-static void check_grid(struct input *input, const struct parallel_options *parallel) {
+static void check_grid(struct input *input, const struct parallel_options *parallel, int method) {
     size_t index;
     const struct config_key *key = find_key("parallel.grid", &index);
     if (input->values[index] != NULL && json_type(input->values[index]) == JSON_ARRAY &&
@@ -363,6 +363,12 @@ static void check_grid(struct input *input, const struct parallel_options *paral
         add_mistake(input, input->sources[index], key->path,
                     "expected two numbers, [rows, columns], found %zu",
                     json_count(input->values[index]));
+    else if ((method == METHOD_FULL || method == METHOD_ADAPTER) && parallel->num_grid == 2 &&
+             parallel->grid[0] * parallel->grid[1] != 1)
+        add_mistake(input, input->sources[index], key->path,
+                    "expected [1, 1] for adapter.method %s: only frozen weights are spread over a "
+                    "grid",
+                    config_method_name(method));
 }
 
 /* The defaults that follow from other keys, and keys that contradict each other. */
@@ -373,7 +379,7 @@ static void derive_keys(struct input *input, struct config *config) {
         run->output_dir = memory_format("outputs/%s", run->name);
     }
     check_method(input, config);
-    check_grid(input, &config->parallel);
+    check_grid(input, &config->parallel, config->adapter.method);
     struct task_options *task = &config->task;
     if (task->name == NULL)
         return;

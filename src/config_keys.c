@@ -282,7 +282,9 @@ static const struct config_key KEYS[] = {
     INTEGER("parallel.stages", parallel.stages, DEFAULT("0"), FROM_TO(0, 65536), FREE,
             HELP("pipeline stages; 0: as many as there are MPI ranks for a replica")),
     INTEGERS("parallel.grid", parallel.grid, parallel.num_grid, DEFAULT("[1, 1]"), FROM_TO(1, 4096), FREE,
-             HELP("rows and columns of a stage's process grid; only [1, 1] as yet")),
+             HELP("rows and columns of a stage's process grid: rows share the sequences of a microbatch, columns "
+                  "the attention heads, all the frozen weights. Not for adapter.method full and adapter; texts "
+                  "are generated afterwards, by autolora evaluate")),
     INTEGER("parallel.microbatch_tokens", parallel.microbatch_tokens, DEFAULT("128"), FROM_TO(16, 1048576),
             HELP("tokens of a microbatch on average: a batch is packed into the fewest that keep to this")),
     INTEGERS("parallel.layout", parallel.layout, parallel.num_layout, DEFAULT("[]"), FROM_TO(0, 65536), FREE,

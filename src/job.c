@@ -104,10 +104,6 @@ static bool place_ranks(struct job *job, struct problem *problem) {
     const struct parallel_options *parallel = &job->config.parallel;
     const struct layout asked = {parallel->replicas, parallel->stages, parallel->grid[0],
                                  parallel->grid[1]};
-    if (asked.grid_rows != 1 || asked.grid_columns != 1)
-        return problem_set(problem, EXIT_USAGE,
-                           "parallel.grid is [%zu, %zu]: only [1, 1] is possible as yet",
-                           asked.grid_rows, asked.grid_columns);
     if (!layout_choose((size_t)job->comms.world.size, &asked, &job->layout, problem))
         return false;
     job->place = layout_place(&job->layout, (size_t)job->comms.world.mpi_rank);
@@ -127,6 +123,16 @@ static bool open_model(struct job *job, struct problem *problem) {
     return true;
 }
 
+/* Of what the model allows; all ranks know it. */
+static bool open_grid(struct job *job, struct problem *problem) {
+    const size_t rows = job->layout.grid_rows, columns = job->layout.grid_columns;
+    if (!stage_check_grid(&job->architecture, rows, columns, problem))
+        return false;
+    if (rows > 1 || columns > 1)
+        job->grid = grid_create(job->comms.grid.handle, rows, columns);
+    return true;
+}
+
 /* Behind read_input. */
 static bool open_all(struct job *job, struct problem *problem) {
     choose_threads(job, comm_ranks_on_node(&job->comms.world));
@@ -136,7 +142,7 @@ static bool open_all(struct job *job, struct problem *problem) {
         return false;
     if (job->is_finished)
         return true;
-    if (!place_ranks(job, problem) || !job_share_data(job, problem))
+    if (!place_ranks(job, problem) || !job_share_data(job, problem) || !open_grid(job, problem))
         return false;
     job_place_stages(job, problem);
     return open_model(job, problem);
@@ -188,8 +194,9 @@ bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
         return false;
     struct parallel_options *parallel = &job->config.parallel;
     parallel->stages = parallel->num_layout = 0; /* of the run */
+    parallel->grid[0] = parallel->grid[1] = 1;
     if (purpose == JOB_COMPARE) /* whole blocks on every rank: no model is computed */
-        parallel->replicas = parallel->grid[0] = parallel->grid[1] = 1;
+        parallel->replicas = 1;
     else if ((size_t)job->comms.world.size % parallel->replicas != 0)
         parallel->replicas = 1;
     return open_all(job, problem);
@@ -213,13 +220,16 @@ void job_close(struct job *job) {
     memory_free(job->input_text);
     memory_free(job->output_dir);
     config_free(&job->config);
+    grid_destroy(&job->grid);
     comms_free(&job->comms);
 }
 
 struct trainer job_trainer(const struct job *job) {
     struct trainer trainer = {
-        .texts = job->texts.dev != NULL ? &job->texts : NULL,
+        .texts = job->texts.dev != NULL && job->grid == NULL ? &job->texts : NULL,
         .comms = job->comms,
+        .grid_row = job->place.row,
+        .grid_rows = job->layout.grid_rows,
         .seed = job->config.run.seed,
         .optimizer = job->config.optimizer,
         .microbatch_tokens = job->config.parallel.microbatch_tokens,

@@ -78,6 +78,8 @@ static bool load_weights(const struct job *job, struct stage *stage, struct prob
         is_good = values != NULL;
         if (is_good)
             stage_weight_set(&weights[i], values);
+        if (job->grid != NULL)
+            weights_release(job->weights); /* its piece is copied */
     }
     stage_weights_free(weights, count);
     return is_good;
@@ -132,6 +134,7 @@ struct stage *job_new_stage(const struct job *job, const struct stage_part *part
         .has_task_head = part->has_task_head,
         .trains_all = job->config.adapter.method == METHOD_FULL,
         .seed = job->config.run.seed,
+        .grid = job->grid,
     };
     memcpy(options.adapters.is_target, job->config.adapter.is_target,
            sizeof options.adapters.is_target);

@@ -53,7 +53,7 @@ static void load_take(struct prediction *prediction, const struct batch *batch) 
 }
 
 /* Microbatches that a replica has at most: the first one's 0, replicas, 2 replicas, ... */
-static size_t share_of(const struct prediction *prediction) {
+static size_t most_of_a_replica(const struct prediction *prediction) {
     const size_t replicas = prediction->plan->layout.replicas;
     return (prediction->load.num_microbatches + replicas - 1) / replicas;
 }
@@ -69,7 +69,7 @@ static double grid_size(const struct plan *plan) {
 /* Seconds of every stage for a kind of pass. */
 static void fill_costs(const struct prediction *prediction, enum stage_pass pass, double *costs) {
     const struct plan *plan = prediction->plan;
-    const size_t count = share_of(prediction);
+    const size_t count = most_of_a_replica(prediction);
     for (size_t s = 0; s < plan->layout.stages; ++s)
         for (size_t m = 0; m < count; ++m) {
             double sum = 0;
@@ -129,7 +129,7 @@ static double collective_seconds(const struct planner *planner, const struct pla
 
 static void fill_delays(const struct prediction *prediction) {
     const struct plan *plan = prediction->plan;
-    const size_t count = share_of(prediction);
+    const size_t count = most_of_a_replica(prediction);
     for (size_t s = 0; s < plan->layout.stages; ++s)
         prediction->nodes[s] = node_of_stage(plan, s);
     for (size_t s = 0; s + 1 < plan->layout.stages; ++s)
@@ -156,7 +156,7 @@ struct passed {
 static struct passed simulate(struct prediction *prediction, enum stage_pass down,
                               enum stage_pass up) {
     const struct plan *plan = prediction->plan;
-    const size_t stages = plan->layout.stages, count = share_of(prediction);
+    const size_t stages = plan->layout.stages, count = most_of_a_replica(prediction);
     const bool has_up = up != NUM_STAGE_PASSES;
     fill_costs(prediction, down, prediction->down);
     if (has_up)
@@ -244,7 +244,7 @@ static double update_seconds(const struct prediction *prediction) {
 static double replica_seconds(const struct prediction *prediction) {
     const struct plan *plan = prediction->plan;
     const double others = (double)plan->layout.replicas - 1;
-    const double rounds = others > 0 ? (double)share_of(prediction) + 1 : 0;
+    const double rounds = others > 0 ? (double)most_of_a_replica(prediction) + 1 : 0;
     const double slice = largest_factors(prediction) * sizeof(float) / (others + 1);
     return rounds * others * message_seconds(prediction->planner, plan->nodes == 1, slice);
 }
@@ -259,7 +259,7 @@ static double replica_bytes(const struct prediction *prediction) {
 
 /* The stages' shares of the gradient that has just been simulated, a microbatch. */
 static void count_stages(const struct prediction *prediction) {
-    const size_t count = share_of(prediction);
+    const size_t count = most_of_a_replica(prediction);
     for (size_t s = 0; s < prediction->plan->layout.stages; ++s) {
         struct plan_stage *stage = &prediction->plan->stages[s];
         stage->busy = (sum_of(prediction->down + s * count, count) +

@@ -37,6 +37,8 @@ struct file_map {
     size_t size;
 };
 bool file_map_open(struct file_map *map, const char *path, struct problem *problem);
+/* Gives its pages back to the system; they are read again when they are looked at. */
+void file_map_release(const struct file_map *map);
 void file_map_close(struct file_map *map);
 
 #endif

@@ -52,6 +52,10 @@ const float *weights_floats(struct weights *weights, const struct tensor *tensor
 /* Whether these are the map itself. */
 bool tensor_is_mapped(const struct tensor *tensor);
 
+/* Gives back what reading has taken: converted copies, of which nobody may have kept the address,
+ * and the pages of the maps, which are read again when they are needed. */
+void weights_release(struct weights *weights);
+
 /* A frozen tensor of a pretrained checkpoint by its full name, whatever the checkpoint's habits:
  * with or without the model prefix ("bert."), LayerNorm.gamma/beta for weight/bias. Its shape must
  * be [rows, columns] ([rows] where columns is 1). */

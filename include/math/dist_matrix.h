@@ -58,10 +58,10 @@ void dist_matrix_scatter(const struct dist_matrix *matrix, struct matrix whole);
  * errors are a small multiple of 1e-7 of the largest value, and depend on the grid. Collective. */
 bool dist_matrix_singular_values(const struct dist_matrix *matrix, float *values);
 
-/* c = a b + (accumulate ? c : 0) with a [m, k], b [k, n] or, transposed, [n, k], and c [m, n] on one
- * grid; ScaLAPACK chooses by their sizes which of the three stays where it is. Collective. */
-void dist_matrix_product(const struct dist_matrix *a, const struct dist_matrix *b, bool transposes_b,
-                         bool accumulate, const struct dist_matrix *c);
+/* c = a b + (accumulate ? c : 0) with a [m, k], b [k, n] or, transposed, [n, k], and c [m, n] on
+ * one grid; ScaLAPACK chooses by their sizes which of the three stays where it is. Collective. */
+void dist_matrix_product(const struct dist_matrix *a, const struct dist_matrix *b,
+                         bool transposes_b, bool accumulate, const struct dist_matrix *c);
 
 /* Rows (or columns) of a block-cyclic matrix that one process holds: blocks of `block_size` are
  * dealt in turn to the `num_processes` processes of a grid row or column, starting with process 0.

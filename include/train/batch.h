@@ -26,6 +26,12 @@ size_t batch_largest_count(size_t batch_size, size_t longest, size_t microbatch_
 struct batch *batch_create(size_t batch_size, size_t longest, size_t microbatch_tokens);
 void batch_destroy(struct batch **batch);
 
+/* From now on the microbatches hold the sequences of one row of a grid: each microbatch is split
+ * among `rows` by the rule that fills microbatches. The batch's counts stay those of all. */
+void batch_take_row(struct batch *batch, size_t row, size_t rows);
+/* Bounds for a row's part of a microbatch. */
+struct capacity batch_row_capacity(const struct capacity *whole, size_t rows);
+
 /* Packs `count` examples. The number of microbatches is the least with at most `microbatch_tokens`
  * tokens on average; the longest examples are placed first, each into the microbatch with the
  * fewest tokens so far, so that tokens are balanced (longest-processing-time rule). Within a

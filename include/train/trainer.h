@@ -27,6 +27,7 @@ struct training_state;
 
 struct trainer {
     struct comms comms;
+    size_t grid_row, grid_rows; /* of the stages' process grid; 0, 1: none */
     uint64_t seed;
     struct optimizer_options optimizer;
     size_t microbatch_tokens;
@@ -37,7 +38,7 @@ struct trainer {
         *test;                    /* NULL where absent; other_dev: MNLI's mismatched */
     const struct glue_task *glue; /* NULL: the task is none of GLUE's */
     const struct label_set *labels;
-    const struct text_evaluation *texts; /* language modelling: train/evaluate_texts.h; else NULL */
+    const struct text_evaluation *texts; /* train/evaluate_texts.h; NULL: nothing is generated */
     struct trace *trace;                 /* on rank 0, else NULL */
     struct progress *progress;           /* on rank 0, else NULL */
     struct checkpoints *checkpoints;     /* train/checkpoints.h; NULL: none */

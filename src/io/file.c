@@ -179,6 +179,10 @@ bool file_map_open(struct file_map *map, const char *path, struct problem *probl
     return true;
 }
 
+void file_map_release(const struct file_map *map) {
+    madvise((void *)(size_t)map->bytes, map->size, MADV_DONTNEED);
+}
+
 void file_map_close(struct file_map *map) {
     if (map->bytes != NULL)
         munmap((void *)(size_t)map->bytes, map->size);

@@ -386,6 +386,14 @@ uint32_t weights_checksum(const struct weights *weights) {
     return checksum;
 }
 
+void weights_release(struct weights *weights) {
+    for (size_t i = 0; i < weights->num_copies; ++i)
+        memory_free(weights->copies[i].values);
+    weights->num_copies = 0;
+    for (size_t i = 0; i < weights->num_maps; ++i)
+        file_map_release(&weights->maps[i]);
+}
+
 /* Old checkpoints call a LayerNorm's weight gamma and its bias beta. NULL if the name is not of a
  * LayerNorm. */
 static char *old_layer_norm_name(const char *name) {

@@ -179,8 +179,8 @@ bool dist_matrix_singular_values(const struct dist_matrix *matrix, float *values
 
 /* ---- products ---- */
 
-void dist_matrix_product(const struct dist_matrix *a, const struct dist_matrix *b, bool transposes_b,
-                         bool accumulate, const struct dist_matrix *c) {
+void dist_matrix_product(const struct dist_matrix *a, const struct dist_matrix *b,
+                         bool transposes_b, bool accumulate, const struct dist_matrix *c) {
     FAULT_UNLESS(a->columns == (transposes_b ? b->columns : b->rows) && a->rows == c->rows &&
                      c->columns == (transposes_b ? b->rows : b->columns),
                  "product of [%zu, %zu] and [%zu, %zu]%s", a->rows, a->columns, b->rows, b->columns,

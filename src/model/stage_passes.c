@@ -370,12 +370,20 @@ static struct block_cotangents *cotangents_of(struct slot *slot, struct workspac
     return slot->kept != NULL ? &slot->kept[i] : &workspace->cotangents;
 }
 
+/* On a grid a process makes a part of a gradient; the rest of it is 0. */
+static void clear_on_grid(const struct stage *stage, float *gradient, size_t size) {
+    if (stage->options.grid != NULL && gradient != NULL)
+        memset(gradient, 0, size * sizeof *gradient);
+}
+
 void stage_backward(const struct stage *stage, const struct point *point,
                     const struct microbatch *microbatch, struct slot *slot,
                     struct workspace *workspace, float *d_output, struct gradient *gradient,
                     float *d_input) {
     const struct stage_options *options = &stage->options;
     const size_t blocks = options->num_blocks;
+    clear_on_grid(stage, gradient->factors, stage->factors.size);
+    clear_on_grid(stage, gradient->selection, stage->selection_size);
     if (options->has_embedding)
         d_input = workspace->d_embedded; /* NULL unless the embedding is trained */
     float *d = blocks > 0 ? cotangents_of(slot, workspace, blocks - 1)->d_output : d_input;
@@ -425,6 +433,7 @@ void stage_backward_tangent(const struct stage *stage, const struct point *point
                             float *t_d_selection, float *t_d_input) {
     const struct stage_options *options = &stage->options;
     float *t_d = t_d_output;
+    clear_on_grid(stage, t_d_selection, stage->selection_size);
     if (options->has_task_head) {
         t_d = options->num_blocks == 0 && t_d_input != NULL ? t_d_input : travelling(workspace, 0);
         head_backward_tangent(&stage->task_head, point, direction, microbatch, &slot->head,

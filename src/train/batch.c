@@ -9,7 +9,12 @@
 #include <string.h>
 
 struct placed {
-    size_t length, position, bin;
+    size_t length, position, bin, row;
+};
+
+/* A grid row's part of a microbatch. */
+struct part {
+    size_t tokens, sequences;
 };
 
 struct batch_memory {
@@ -21,6 +26,8 @@ struct batch_memory {
     float *targets;                         /* [batch_size] */
     struct placed *placed;                  /* [batch_size] */
     size_t *bin_tokens;                     /* [largest_count] */
+    size_t row, rows;                       /* of a grid */
+    struct part *parts;                     /* [largest_count * rows] */
 };
 
 size_t batch_largest_count(size_t batch_size, size_t longest, size_t microbatch_tokens) {
@@ -54,6 +61,8 @@ struct batch *batch_create(size_t batch_size, size_t longest, size_t microbatch_
         .targets = memory_allocate(batch_size, sizeof(float), "a batch"),
         .placed = memory_allocate(batch_size, sizeof(struct placed), "a batch"),
         .bin_tokens = memory_allocate(count, sizeof(size_t), "a batch"),
+        .rows = 1,
+        .parts = memory_allocate(count, sizeof(struct part), "a batch"),
     };
     for (size_t i = 0; i <= batch_size; ++i)
         memory->sequence_numbers[i] = i;
@@ -77,11 +86,29 @@ void batch_destroy(struct batch **batch) {
     memory_free(memory->targets);
     memory_free(memory->placed);
     memory_free(memory->bin_tokens);
+    memory_free(memory->parts);
     memory_free(memory);
     memory_free((*batch)->microbatches);
     memory_free((*batch)->examples);
     memory_free(*batch);
     *batch = NULL;
+}
+
+void batch_take_row(struct batch *batch, size_t row, size_t rows) {
+    struct batch_memory *memory = batch->memory;
+    memory->row = row;
+    memory->rows = rows;
+    memory->parts = memory_resize(memory->parts, memory->largest_count * rows,
+                                  sizeof *memory->parts, "a batch");
+}
+
+/* The rule leaves no row with more than the average and one sequence. */
+struct capacity batch_row_capacity(const struct capacity *whole, size_t rows) {
+    struct capacity capacity = *whole;
+    if (rows > 1 && whole->tokens / rows + whole->longest < capacity.tokens)
+        capacity.tokens = whole->tokens / rows + whole->longest;
+    capacity.pairs = capacity.tokens * capacity.longest;
+    return capacity;
 }
 
 static int longest_first(const void *left, const void *right) {
@@ -98,34 +125,16 @@ static int by_bin(const void *left, const void *right) {
     return (a->position > b->position) - (a->position < b->position);
 }
 
-/* Leaves memory->placed sorted by microbatch. */
-static void balance(struct batch *batch, const struct dataset *dataset, const uint32_t *examples,
-                    size_t count) {
-    struct batch_memory *memory = batch->memory;
-    batch->num_tokens = 0;
-    for (size_t i = 0; i < count; ++i) {
-        const size_t e = examples[i];
-        const size_t length = dataset->offsets[e + 1] - dataset->offsets[e];
-        FAULT_UNLESS(length <= memory->longest, "example %zu has %zu tokens, planned for %zu", e,
-                     length, memory->longest);
-        memory->placed[i] = (struct placed){length, i, 0};
-        batch->num_tokens += length;
-    }
-    const size_t wanted =
-        (batch->num_tokens + memory->microbatch_tokens - 1) / memory->microbatch_tokens;
-    batch->num_microbatches = wanted < count ? wanted : count;
-    FAULT_UNLESS(batch->num_microbatches <= memory->largest_count, "too many microbatches");
-    memset(memory->bin_tokens, 0, batch->num_microbatches * sizeof *memory->bin_tokens);
-    qsort(memory->placed, count, sizeof *memory->placed, longest_first);
-    for (size_t i = 0; i < count; ++i) {
-        size_t least = 0;
-        for (size_t b = 1; b < batch->num_microbatches; ++b)
-            if (memory->bin_tokens[b] < memory->bin_tokens[least])
-                least = b;
-        memory->placed[i].bin = least;
-        memory->bin_tokens[least] += memory->placed[i].length;
-    }
-    qsort(memory->placed, count, sizeof *memory->placed, by_bin);
+/* The part of a microbatch with the fewest tokens gets the sequence. */
+static size_t place_in_row(struct batch_memory *memory, size_t bin, size_t length) {
+    struct part *parts = memory->parts + bin * memory->rows;
+    size_t least = 0;
+    for (size_t r = 1; r < memory->rows; ++r)
+        if (parts[r].tokens < parts[least].tokens)
+            least = r;
+    parts[least].tokens += length;
+    ++parts[least].sequences;
+    return least;
 }
 
 static size_t count_labels(const int32_t *labels, size_t count) {
@@ -135,10 +144,57 @@ static size_t count_labels(const int32_t *labels, size_t count) {
     return labelled;
 }
 
+/* Leaves memory->placed sorted by microbatch. */
+static void balance(struct batch *batch, const struct dataset *dataset, const uint32_t *examples,
+                    size_t count) {
+    struct batch_memory *memory = batch->memory;
+    batch->num_tokens = batch->num_labels = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const size_t e = examples[i];
+        const size_t length = dataset->offsets[e + 1] - dataset->offsets[e];
+        FAULT_UNLESS(length <= memory->longest, "example %zu has %zu tokens, planned for %zu", e,
+                     length, memory->longest);
+        memory->placed[i] = (struct placed){.length = length, .position = i};
+        batch->num_tokens += length;
+        batch->num_labels += task_labels_tokens(dataset->kind)
+                                 ? count_labels(dataset->labels + dataset->offsets[e], length)
+                                 : count_labels(dataset->labels + e, 1);
+    }
+    const size_t wanted =
+        (batch->num_tokens + memory->microbatch_tokens - 1) / memory->microbatch_tokens;
+    batch->num_microbatches = wanted < count ? wanted : count;
+    FAULT_UNLESS(batch->num_microbatches <= memory->largest_count, "too many microbatches");
+    memset(memory->bin_tokens, 0, batch->num_microbatches * sizeof *memory->bin_tokens);
+    memset(memory->parts, 0, memory->largest_count * memory->rows * sizeof *memory->parts);
+    qsort(memory->placed, count, sizeof *memory->placed, longest_first);
+    for (size_t i = 0; i < count; ++i) {
+        size_t least = 0;
+        for (size_t b = 1; b < batch->num_microbatches; ++b)
+            if (memory->bin_tokens[b] < memory->bin_tokens[least])
+                least = b;
+        memory->placed[i].bin = least;
+        memory->bin_tokens[least] += memory->placed[i].length;
+        memory->placed[i].row = place_in_row(memory, least, memory->placed[i].length);
+    }
+    qsort(memory->placed, count, sizeof *memory->placed, by_bin);
+}
+
 /* Where the next microbatch's parts go. */
 struct fill_position {
-    size_t placed, tokens, labels;
+    size_t placed, sequences, tokens, labels;
 };
+
+/* The most that any row of a grid has. */
+static void set_bounds(const struct batch_memory *memory, size_t bin,
+                       struct microbatch *microbatch) {
+    for (size_t r = 0; r < memory->rows; ++r) {
+        const struct part *part = &memory->parts[bin * memory->rows + r];
+        if (part->tokens > microbatch->most_tokens)
+            microbatch->most_tokens = part->tokens;
+        if (part->sequences > microbatch->most_sequences)
+            microbatch->most_sequences = part->sequences;
+    }
+}
 
 static void fill_microbatch(struct batch *batch, const struct dataset *dataset,
                             const uint32_t *examples, size_t count, size_t bin,
@@ -151,22 +207,26 @@ static void fill_microbatch(struct batch *batch, const struct dataset *dataset,
         .offsets = offsets,
         .pair_offsets = pairs,
         .sequence_numbers = memory->sequence_numbers,
-        .samples = memory->samples + at->placed,
+        .samples = memory->samples + at->sequences,
         .token_ids = memory->token_ids + at->tokens,
         .type_ids = memory->type_ids + at->tokens,
         .labels = memory->labels + at->labels,
-        .targets = dataset->targets != NULL ? memory->targets + at->placed : NULL,
+        .targets = dataset->targets != NULL ? memory->targets + at->sequences : NULL,
     };
-    batch->examples[bin] = memory->samples + at->placed;
+    batch->examples[bin] = memory->samples + at->sequences;
+    set_bounds(memory, bin, microbatch);
     offsets[0] = pairs[0] = 0;
     for (; at->placed < count && memory->placed[at->placed].bin == bin; ++at->placed) {
         const struct placed *placed = &memory->placed[at->placed];
+        if (placed->row != memory->row)
+            continue;
         const uint32_t example = examples[placed->position];
         const size_t first = dataset->offsets[example], s = microbatch->num_sequences++;
         const size_t bytes = placed->length * sizeof(int32_t);
-        memory->samples[at->placed] = example;
+        memory->samples[at->sequences] = example;
         if (dataset->targets != NULL)
-            memory->targets[at->placed] = dataset->targets[example];
+            memory->targets[at->sequences] = dataset->targets[example];
+        ++at->sequences;
         offsets[s + 1] = offsets[s] + placed->length;
         pairs[s + 1] = pairs[s] + placed->length * placed->length;
         memcpy(memory->token_ids + at->tokens, dataset->token_ids + first, bytes);
@@ -192,7 +252,6 @@ void batch_fill(struct batch *batch, const struct dataset *dataset, const uint32
     for (size_t bin = 0; bin < batch->num_microbatches; ++bin)
         fill_microbatch(batch, dataset, examples, count, bin, &at);
     batch->num_examples = count;
-    batch->num_labels = count_labels(batch->memory->labels, at.labels);
     for (size_t bin = 0; bin < batch->num_microbatches; ++bin) {
         struct microbatch *microbatch = &batch->microbatches[bin];
         microbatch->loss_scale = batch->num_labels == 0 ? 0 : 1.0f / (float)batch->num_labels;

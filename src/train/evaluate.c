@@ -201,7 +201,11 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
     const pipeline_consumer consume = dataset->kind == TASK_LANGUAGE_MODELING ? NULL : collect;
     const double loss = run_batches(trainer, pipeline, point, consume, &collection);
     *predictions = collection.predictions;
+    const struct grid *grid = pipeline_stage(pipeline)->options.grid;
     const size_t count = num_predictions(dataset);
+    grid_merge_integers(grid, predictions->labels, count);
+    if (predictions->scores != NULL)
+        grid_merge_floats(grid, predictions->scores, count);
     share_predictions(pipeline_comms(pipeline), predictions->labels, count);
     if (predictions->scores != NULL)
         share_predictions(pipeline_comms(pipeline), predictions->scores, count);

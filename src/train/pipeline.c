@@ -76,8 +76,7 @@ struct pipeline *pipeline_create(const struct comms *comms, const struct stage *
     pipeline->comms = *comms;
     pipeline->stage = stage;
     pipeline->options = *options;
-    const size_t hidden = stage->options.architecture.hidden_size;
-    pipeline->link = link_create(comm, options->capacity.tokens * hidden);
+    pipeline->link = link_create(comm, options->capacity.tokens * stage_width(stage));
     pipeline->workspace = workspace_create(stage, &options->capacity, options->num_threads);
     const size_t largest_count = own_count(pipeline, options->largest_count);
     pipeline->num_slots =
@@ -128,13 +127,13 @@ void pipeline_destroy(struct pipeline **pipeline) {
 static size_t input_size(const struct pipeline *pipeline, const struct batch *batch,
                          size_t microbatch) {
     return stage_input_rows(pipeline->stage, &batch->microbatches[microbatch]) *
-           pipeline->stage->options.architecture.hidden_size;
+           stage_width(pipeline->stage);
 }
 
 static size_t output_size(const struct pipeline *pipeline, const struct batch *batch,
                           size_t microbatch) {
     return stage_output_rows(pipeline->stage, &batch->microbatches[microbatch]) *
-           pipeline->stage->options.architecture.hidden_size;
+           stage_width(pipeline->stage);
 }
 
 static void start_receive(struct pipeline *pipeline, const struct batch *batch,
@@ -225,6 +224,7 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
 static double share_loss(const struct pipeline *pipeline, const struct batch *batch) {
     const struct comm *stages = &pipeline->comms.stages;
     const size_t count = batch->num_microbatches;
+    const struct grid *grid = pipeline->stage->options.grid;
     double loss = 0;
     timer_start(pipeline->options.timers, "waiting");
     if (stages->mpi_rank == stages->size - 1) {
@@ -232,6 +232,7 @@ static double share_loss(const struct pipeline *pipeline, const struct batch *ba
                     MPI_DOUBLE, MPI_SUM);
         for (size_t i = 0; i < count; ++i)
             loss += pipeline->all_losses[i];
+        loss = grid_sum_number(grid, grid_is_leader(grid) ? loss : 0);
     }
     comm_broadcast(stages, stages->size - 1, &loss, sizeof loss);
     timer_stop(pipeline->options.timers);
@@ -299,6 +300,19 @@ static void close_sums(struct pipeline *pipeline, bool has_factors, bool has_sel
     timer_stop(pipeline->options.timers);
 }
 
+/* Each process of a grid has made its part; NULL: not wanted. */
+static void sum_over_grid(const struct pipeline *pipeline, float *factors, float *selection) {
+    const struct stage *stage = pipeline->stage;
+    if (stage->options.grid == NULL)
+        return;
+    timer_start(pipeline->options.timers, "sums");
+    if (factors != NULL)
+        grid_sum(stage->options.grid, factors, stage->factors.size);
+    if (selection != NULL)
+        grid_sum(stage->options.grid, selection, stage->selection_size);
+    timer_stop(pipeline->options.timers);
+}
+
 double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
                          const struct batch *batch, bool keep, struct gradient *gradient) {
     FAULT_UNLESS(!keep || pipeline->kept_slots != NULL, "this pipeline keeps no tangents");
@@ -317,6 +331,7 @@ double pipeline_gradient(struct pipeline *pipeline, const struct point *point,
     };
     run_pass(pipeline, &pass);
     close_sums(pipeline, true, gradient->selection != NULL);
+    sum_over_grid(pipeline, gradient->factors, gradient->selection);
     combine_tied(pipeline, gradient->factors);
     return share_loss(pipeline, batch);
 }
@@ -351,6 +366,7 @@ void pipeline_tangent(struct pipeline *pipeline, const struct point *point, cons
     };
     run_pass(pipeline, &pass);
     close_sums(pipeline, false, true);
+    sum_over_grid(pipeline, NULL, t_d_selection);
 }
 
 double pipeline_evaluate(struct pipeline *pipeline, const struct point *point,

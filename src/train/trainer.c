@@ -36,8 +36,9 @@ void trainer_limit_batch(struct trainer *trainer) {
 struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct stage *stage,
                                   bool keeps_tangents) {
     const size_t longest = trainer_longest(trainer), size = trainer->optimizer.batch_size;
+    const struct capacity whole = batch_capacity(size, longest, trainer->microbatch_tokens);
     const struct pipeline_options options = {
-        .capacity = batch_capacity(size, longest, trainer->microbatch_tokens),
+        .capacity = batch_row_capacity(&whole, trainer->grid_rows),
         .largest_count = batch_largest_count(size, longest, trainer->microbatch_tokens),
         .keeps_tangents = keeps_tangents,
         .num_threads = trainer->num_threads,
@@ -47,8 +48,11 @@ struct pipeline *trainer_pipeline(const struct trainer *trainer, const struct st
 }
 
 struct batch *trainer_batch(const struct trainer *trainer) {
-    return batch_create(trainer->optimizer.batch_size, trainer_longest(trainer),
-                        trainer->microbatch_tokens);
+    struct batch *batch = batch_create(trainer->optimizer.batch_size, trainer_longest(trainer),
+                                       trainer->microbatch_tokens);
+    if (trainer->grid_rows > 1)
+        batch_take_row(batch, trainer->grid_row, trainer->grid_rows);
+    return batch;
 }
 
 double trainer_gradient_scale(const struct trainer *trainer, double norm) {

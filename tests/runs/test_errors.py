@@ -318,9 +318,20 @@ def test_wrong_number_of_stages():
               rank_counts=(2,))
 
 
-def test_grid():
-    job_fails(Job(), USAGE, "parallel.grid", "[2, 1]", "[1, 1]", keys={"parallel.grid": [2, 1]},
-              rank_counts=(2,))
+def test_grid_of_other_ranks():
+    job_fails(Job(), USAGE, "parallel.grid", "[2, 2]", keys={"parallel.grid": [2, 2]},
+              rank_counts=(2, 3))
+
+
+def test_grid_with_more_columns_than_heads():
+    job_fails(Job(), USAGE, "parallel.grid", "[1, 4]", "3 attention heads", "take 3 columns",
+              keys={"parallel.grid": [1, 4]}, rank_counts=(4,))
+
+
+@cases(full={"adapter.method": "full"}, adapter={"adapter.method": "adapter"})
+def test_grid_of_trained_weights(keys):
+    fails(Job().run(2, {**keys, "parallel.grid": [1, 2]}), USAGE, "parallel.grid", "[1, 1]",
+          keys["adapter.method"])
 
 
 @cases(loses_a_block=[1, 1], too_many=[2, 2], too_long=[1, 1, 1])
