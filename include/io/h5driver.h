@@ -22,7 +22,7 @@ struct h5driver;
  * error stack). */
 hid_t h5driver_make_access(void);
 /* The driver of an open file that was created with that list; lives as long as the file is open.
- * NULL on failure. */
+ * Flushes count from this call on. NULL on failure. */
 struct h5driver *h5driver_of(hid_t file);
 
 /* What went wrong first: NULL, or text as "writing at byte 4096: No space left on device". From

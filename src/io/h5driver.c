@@ -46,6 +46,7 @@ struct h5driver {
     char *image_path;
     bool must_compare;         /* an opened file, not yet locked, may differ from its image */
     bool is_restoring;         /* up to its first flush */
+    bool is_handed_out;        /* HDF5 has opened the file; its own flushes until then are none */
     haddr_t end_of_old_blocks; /* what an opened file had: all of it counts as flushed */
 };
 
@@ -148,7 +149,9 @@ static void write_block(struct h5driver *driver, const struct h5block *block) {
     write_now(driver, block->address, block->size, block->bytes);
 }
 
-/* What is taken back, when an opened file is cut, was added in the order of step 3. */
+/* What is taken back, when an opened file is cut, was added in the order of step 3. The first flush
+ * of an opened file therefore has to have the cut in it: HDF5 flushes within H5Fopen already, when
+ * the disk may still hold what a killed process had half taken back. */
 static void write_waiting(struct h5driver *driver) {
     extend_file(driver);
     if (driver->is_restoring)
@@ -345,7 +348,8 @@ static herr_t driver_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_
 static herr_t driver_flush(H5FD_t *base, hid_t transfer, hbool_t is_closing) {
     (void)transfer;
     (void)is_closing;
-    write_waiting(driver_from(base));
+    if (driver_from(base)->is_handed_out)
+        write_waiting(driver_from(base));
     return 0;
 }
 
@@ -395,7 +399,10 @@ hid_t h5driver_make_access(void) {
 
 struct h5driver *h5driver_of(hid_t file) {
     void *handle = NULL;
-    return H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0 ? NULL : handle;
+    if (H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0)
+        return NULL;
+    ((struct h5driver *)handle)->is_handed_out = true;
+    return handle;
 }
 
 const char *h5driver_error(const struct h5driver *driver) {
