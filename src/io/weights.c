@@ -8,7 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 enum { HEADER_LENGTH_BYTES = 8, HEADER_LIMIT = 100 << 20 };
 
@@ -360,30 +359,6 @@ const float *weights_floats(struct weights *weights, const struct tensor *tensor
     if (tensor_is_mapped(tensor))
         return (const float *)(const void *)tensor->data;
     return converted_copy(weights, tensor);
-}
-
-static uint32_t add_bytes(uint32_t checksum, const void *bytes, size_t size) {
-    return (uint32_t)crc32_z(checksum, bytes, size);
-}
-
-static uint32_t add_tensor(uint32_t checksum, const struct tensor *tensor) {
-    enum { PIECE = 1024 };
-    checksum = add_bytes(checksum, tensor->name, strlen(tensor->name));
-    checksum = add_bytes(checksum, &tensor->type, sizeof tensor->type);
-    checksum = add_bytes(checksum, tensor->shape, tensor->num_dimensions * sizeof *tensor->shape);
-    if (tensor->bytes <= 3 * PIECE)
-        return add_bytes(checksum, tensor->data, tensor->bytes);
-    const size_t last = tensor->bytes - PIECE, starts[] = {0, last / 2, last};
-    for (int i = 0; i < 3; ++i)
-        checksum = add_bytes(checksum, tensor->data + starts[i], PIECE);
-    return checksum;
-}
-
-uint32_t weights_checksum(const struct weights *weights) {
-    uint32_t checksum = 0;
-    for (size_t i = 0; i < weights->count; ++i)
-        checksum = add_tensor(checksum, &weights->tensors[i]);
-    return checksum;
 }
 
 void weights_release(struct weights *weights) {
