@@ -2,6 +2,7 @@
 #include "math/kernels.h"
 
 #include "math/elementary.h"
+#include "math/norm_row.h"
 #include "math/row.h"
 
 #include <math.h>
@@ -63,20 +64,15 @@ void layer_norm_forward(const float *x, const float *weight, const float *bias, 
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
         const float *in = x + i * width;
-        float *n = normalized + i * width, *out = y + i * width;
         const float mean = row_sum(in, width) / (float)width;
-        float squares = 0;
-#pragma omp simd reduction(+ : squares)
-        for (size_t j = 0; j < width; ++j)
-            squares += (in[j] - mean) * (in[j] - mean);
-        const float r = 1.0f / sqrtf(squares / (float)width + epsilon);
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j) {
-            n[j] = (in[j] - mean) * r;
-            out[j] = n[j] * weight[j] + bias[j];
-        }
+        const float r = 1.0f / sqrtf(norm_row_squares(in, mean, width) / (float)width + epsilon);
+        norm_row_forward(in, mean, r, weight, bias, width, normalized + i * width, y + i * width);
         inverse_deviation[i] = r;
     }
+}
+
+static struct norm_pair mean_of(struct norm_pair sums, size_t width) {
+    return (struct norm_pair){sums.plain / (float)width, sums.normalized / (float)width};
 }
 
 void layer_norm_backward(const float *d_y, const float *normalized, const float *inverse_deviation,
@@ -84,18 +80,8 @@ void layer_norm_backward(const float *d_y, const float *normalized, const float 
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
         const float *d = d_y + i * width, *n = normalized + i * width;
-        float *out = d_x + i * width;
-        float sum_g = 0, sum_gn = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gn)
-        for (size_t j = 0; j < width; ++j) {
-            sum_g += d[j] * weight[j];
-            sum_gn += d[j] * weight[j] * n[j];
-        }
-        const float mean_g = sum_g / (float)width, mean_gn = sum_gn / (float)width;
-        const float r = inverse_deviation[i];
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j)
-            out[j] = r * (d[j] * weight[j] - mean_g - n[j] * mean_gn);
+        const struct norm_pair mean = mean_of(norm_row_backward_sums(d, n, weight, width), width);
+        norm_row_backward(d, n, inverse_deviation[i], weight, mean, width, d_x + i * width);
     }
 }
 
@@ -110,22 +96,10 @@ void layer_norm_tangent(const float *t_x, const float *normalized, const float *
                         float *t_inverse_deviation, float *t_y) {
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
-        const float *t = t_x + i * width, *n = normalized + i * width;
-        float *t_n = t_normalized + i * width, *out = t_y + i * width;
-        float sum_t = 0, sum_tn = 0;
-#pragma omp simd reduction(+ : sum_t, sum_tn)
-        for (size_t j = 0; j < width; ++j) {
-            sum_t += t[j];
-            sum_tn += t[j] * n[j];
-        }
-        const float mean_t = sum_t / (float)width, mean_tn = sum_tn / (float)width;
-        const float r = inverse_deviation[i];
-        t_inverse_deviation[i] = -r * r * mean_tn;
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j) {
-            t_n[j] = r * (t[j] - mean_t - n[j] * mean_tn);
-            out[j] = t_n[j] * weight[j];
-        }
+        const float *t = t_x + i * width, *n = normalized + i * width, r = inverse_deviation[i];
+        const struct norm_pair mean = mean_of(norm_row_tangent_sums(t, n, width), width);
+        t_inverse_deviation[i] = -r * r * mean.normalized;
+        norm_row_tangent(t, n, r, weight, mean, width, t_normalized + i * width, t_y + i * width);
     }
 }
 
@@ -133,30 +107,16 @@ void layer_norm_backward_tangent(const float *d_y, const float *t_d_y, const flo
                                  const float *t_normalized, const float *inverse_deviation,
                                  const float *t_inverse_deviation, const float *weight,
                                  size_t tokens, size_t width, float *t_d_x) {
+    const float scale = 1.0f / (float)width;
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
         const float *d = d_y + i * width, *t = t_d_y + i * width;
         const float *n = normalized + i * width, *t_n = t_normalized + i * width;
-        float *out = t_d_x + i * width;
-        float sum_g = 0, sum_gn = 0, sum_t = 0, sum_tn = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gn, sum_t, sum_tn)
-        for (size_t j = 0; j < width; ++j) {
-            const float g = d[j] * weight[j], t_g = t[j] * weight[j];
-            sum_g += g;
-            sum_gn += g * n[j];
-            sum_t += t_g;
-            sum_tn += t_g * n[j] + g * t_n[j];
-        }
-        const float scale = 1.0f / (float)width;
-        const float mean_g = sum_g * scale, mean_gn = sum_gn * scale;
-        const float mean_t = sum_t * scale, mean_tn = sum_tn * scale;
-        const float r = inverse_deviation[i], t_r = t_inverse_deviation[i];
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j) {
-            const float inner = d[j] * weight[j] - mean_g - n[j] * mean_gn;
-            const float t_inner = t[j] * weight[j] - mean_t - t_n[j] * mean_gn - n[j] * mean_tn;
-            out[j] = t_r * inner + r * t_inner;
-        }
+        const struct norm_pairs sums = norm_row_backward_tangent_sums(d, t, n, t_n, weight, width);
+        const struct norm_pairs mean = {norm_pair_scaled(sums.value, scale),
+                                        norm_pair_scaled(sums.tangent, scale)};
+        norm_row_backward_tangent(d, t, n, t_n, inverse_deviation[i], t_inverse_deviation[i],
+                                  weight, mean, width, t_d_x + i * width);
     }
 }
 

@@ -1,8 +1,9 @@
-/* Layer norm over a grid row: each column's sums, added up, then the row element by element. The
- * formulas are those of math/kernels.c. */
+/* Layer norm over a grid row: each column's sums, added up, then the row element by element: the
+ * formulas of math/norm_row.h. */
 #include "math/split_norm.h"
 
 #include "math/kernels.h"
+#include "math/norm_row.h"
 #include "math/row.h"
 
 #include <math.h>
@@ -23,28 +24,21 @@ void split_norm_forward(const struct grid *grid, struct share features, const fl
         sums[i] = row_sum(x + i * width, width);
     grid_row_sum(grid, sums, tokens);
 #pragma omp parallel for
-    for (size_t i = 0; i < tokens; ++i) {
-        const float *in = x + i * width, mean = sums[i] * scale;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (size_t j = 0; j < width; ++j)
-            sum += (in[j] - mean) * (in[j] - mean);
-        squares[i] = sum;
-    }
+    for (size_t i = 0; i < tokens; ++i)
+        squares[i] = norm_row_squares(x + i * width, sums[i] * scale, width);
     grid_row_sum(grid, squares, tokens);
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
-        const float *in = x + i * width, mean = sums[i] * scale;
-        float *n = normalized + i * width, *out = y + i * width;
         const float r = 1.0f / sqrtf(squares[i] * scale + epsilon);
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j) {
-            n[j] = (in[j] - mean) * r;
-            out[j] = n[j] * weight[j] + bias[j];
-        }
+        norm_row_forward(x + i * width, sums[i] * scale, r, weight, bias, width,
+                         normalized + i * width, y + i * width);
         inverse_deviation[i] = r;
     }
 }
+
+/* Room for a sum of each token; as many floats as it has go over the grid row. */
+enum { PAIR_FLOATS = sizeof(struct norm_pair) / sizeof(float) };
+enum { PAIRS_FLOATS = sizeof(struct norm_pairs) / sizeof(float) };
 
 void split_norm_backward(const struct grid *grid, struct share features, const float *d_y,
                          const float *normalized, const float *inverse_deviation,
@@ -55,30 +49,16 @@ void split_norm_backward(const struct grid *grid, struct share features, const f
         return;
     }
     const float scale = 1.0f / (float)features.all;
-    float *sums = grid_room(grid, 2 * tokens); /* of g and g n, g = d_y * weight */
+    float *room = grid_room(grid, PAIR_FLOATS * tokens);
+    struct norm_pair *sums = (struct norm_pair *)room;
 #pragma omp parallel for
-    for (size_t i = 0; i < tokens; ++i) {
-        const float *d = d_y + i * width, *n = normalized + i * width;
-        float sum_g = 0, sum_gn = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gn)
-        for (size_t j = 0; j < width; ++j) {
-            sum_g += d[j] * weight[j];
-            sum_gn += d[j] * weight[j] * n[j];
-        }
-        sums[2 * i] = sum_g;
-        sums[2 * i + 1] = sum_gn;
-    }
-    grid_row_sum(grid, sums, 2 * tokens);
+    for (size_t i = 0; i < tokens; ++i)
+        sums[i] = norm_row_backward_sums(d_y + i * width, normalized + i * width, weight, width);
+    grid_row_sum(grid, room, PAIR_FLOATS * tokens);
 #pragma omp parallel for
-    for (size_t i = 0; i < tokens; ++i) {
-        const float *d = d_y + i * width, *n = normalized + i * width;
-        float *out = d_x + i * width;
-        const float mean_g = sums[2 * i] * scale, mean_gn = sums[2 * i + 1] * scale;
-        const float r = inverse_deviation[i];
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j)
-            out[j] = r * (d[j] * weight[j] - mean_g - n[j] * mean_gn);
-    }
+    for (size_t i = 0; i < tokens; ++i)
+        norm_row_backward(d_y + i * width, normalized + i * width, inverse_deviation[i], weight,
+                          norm_pair_scaled(sums[i], scale), width, d_x + i * width);
 }
 
 void split_norm_tangent(const struct grid *grid, struct share features, const float *t_x,
@@ -92,45 +72,20 @@ void split_norm_tangent(const struct grid *grid, struct share features, const fl
         return;
     }
     const float scale = 1.0f / (float)features.all;
-    float *sums = grid_room(grid, 2 * tokens); /* of t and t n */
+    float *room = grid_room(grid, PAIR_FLOATS * tokens);
+    struct norm_pair *sums = (struct norm_pair *)room;
+#pragma omp parallel for
+    for (size_t i = 0; i < tokens; ++i)
+        sums[i] = norm_row_tangent_sums(t_x + i * width, normalized + i * width, width);
+    grid_row_sum(grid, room, PAIR_FLOATS * tokens);
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
-        sums[2 * i] = row_sum(t_x + i * width, width);
-        sums[2 * i + 1] = row_dot(t_x + i * width, normalized + i * width, width);
-    }
-    grid_row_sum(grid, sums, 2 * tokens);
-#pragma omp parallel for
-    for (size_t i = 0; i < tokens; ++i) {
-        const float *t = t_x + i * width, *n = normalized + i * width;
-        float *t_n = t_normalized + i * width, *out = t_y + i * width;
-        const float mean_t = sums[2 * i] * scale, mean_tn = sums[2 * i + 1] * scale;
+        const struct norm_pair mean = norm_pair_scaled(sums[i], scale);
         const float r = inverse_deviation[i];
-        t_inverse_deviation[i] = -r * r * mean_tn;
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j) {
-            t_n[j] = r * (t[j] - mean_t - n[j] * mean_tn);
-            out[j] = t_n[j] * weight[j];
-        }
+        t_inverse_deviation[i] = -r * r * mean.normalized;
+        norm_row_tangent(t_x + i * width, normalized + i * width, r, weight, mean, width,
+                         t_normalized + i * width, t_y + i * width);
     }
-}
-
-enum { NUM_SUMS = 4 }; /* of g, g n, t_g and t_g n + g t_n */
-
-static void backward_tangent_sums(const float *d, const float *t, const float *n, const float *t_n,
-                                  const float *weight, size_t width, float sums[NUM_SUMS]) {
-    float sum_g = 0, sum_gn = 0, sum_t = 0, sum_tn = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gn, sum_t, sum_tn)
-    for (size_t j = 0; j < width; ++j) {
-        const float g = d[j] * weight[j], t_g = t[j] * weight[j];
-        sum_g += g;
-        sum_gn += g * n[j];
-        sum_t += t_g;
-        sum_tn += t_g * n[j] + g * t_n[j];
-    }
-    sums[0] = sum_g;
-    sums[1] = sum_gn;
-    sums[2] = sum_t;
-    sums[3] = sum_tn;
 }
 
 void split_norm_backward_tangent(const struct grid *grid, struct share features, const float *d_y,
@@ -145,26 +100,20 @@ void split_norm_backward_tangent(const struct grid *grid, struct share features,
         return;
     }
     const float scale = 1.0f / (float)features.all;
-    float *sums = grid_room(grid, NUM_SUMS * tokens);
+    float *room = grid_room(grid, PAIRS_FLOATS * tokens);
+    struct norm_pairs *sums = (struct norm_pairs *)room;
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i)
-        backward_tangent_sums(d_y + i * width, t_d_y + i * width, normalized + i * width,
-                              t_normalized + i * width, weight, width, sums + NUM_SUMS * i);
-    grid_row_sum(grid, sums, NUM_SUMS * tokens);
+        sums[i] = norm_row_backward_tangent_sums(d_y + i * width, t_d_y + i * width,
+                                                 normalized + i * width, t_normalized + i * width,
+                                                 weight, width);
+    grid_row_sum(grid, room, PAIRS_FLOATS * tokens);
 #pragma omp parallel for
     for (size_t i = 0; i < tokens; ++i) {
-        const float *d = d_y + i * width, *t = t_d_y + i * width;
-        const float *n = normalized + i * width, *t_n = t_normalized + i * width;
-        const float *sum = sums + NUM_SUMS * i;
-        float *out = t_d_x + i * width;
-        const float mean_g = sum[0] * scale, mean_gn = sum[1] * scale;
-        const float mean_t = sum[2] * scale, mean_tn = sum[3] * scale;
-        const float r = inverse_deviation[i], t_r = t_inverse_deviation[i];
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j) {
-            const float inner = d[j] * weight[j] - mean_g - n[j] * mean_gn;
-            const float t_inner = t[j] * weight[j] - mean_t - t_n[j] * mean_gn - n[j] * mean_tn;
-            out[j] = t_r * inner + r * t_inner;
-        }
+        const struct norm_pairs mean = {norm_pair_scaled(sums[i].value, scale),
+                                        norm_pair_scaled(sums[i].tangent, scale)};
+        norm_row_backward_tangent(d_y + i * width, t_d_y + i * width, normalized + i * width,
+                                  t_normalized + i * width, inverse_deviation[i],
+                                  t_inverse_deviation[i], weight, mean, width, t_d_x + i * width);
     }
 }
