@@ -29,7 +29,7 @@ void psgemm_(const char *transposes_a, const char *transposes_b, const int *m, c
              const float *keep, float *c, const int *first_row_c, const int *first_column_c,
              const int *descriptor_c);
 
-enum { PANEL_WIDTH = 256 };
+enum { PANEL_WIDTH = 512 };
 
 int pilaenv_(int *context, char *precision) {
     (void)context;

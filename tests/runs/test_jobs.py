@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -136,6 +137,8 @@ def test_local():
               for name in ("0001", "0002", "0003")]
     assert memory == [200, 200, 100]
     assert sweep("submit", "sweep.json") == "nothing to submit\n"
+    shutil.rmtree(folder / "points/0002")
+    assert "points/0002  done" in sweep("submit", "sweep.json")
     sweep("collect", folder, "--out", "all.csv")
     table = pathlib.Path("all.csv").read_text().splitlines()
     assert table[0] == "point,state,run.seed,score,metrics.dev.loss"
@@ -147,8 +150,8 @@ def test_local_stops_with_checkpoints():
     os.environ["OMPI_MCA_mpi_yield_when_idle"] = "1"
     project = Project({"output.report_seconds": 0})
     base = str(project.input("real"))
-    expected = project.job.results(1, {"retrain.steps": 300, "run.seed": 2}, "expected").result
-    write_sweep(base=base, set={"retrain.steps": 300}, seeds=[2, 3], resources={"ranks": 2})
+    expected = project.job.results(1, {"retrain.steps": 600, "run.seed": 2}, "expected").result
+    write_sweep(base=base, set={"retrain.steps": 600}, seeds=[2, 3], resources={"ranks": 2})
     with subprocess.Popen(["jobs/sweep", "submit", "sweep.json"], stdout=subprocess.PIPE, text=True,
                           preexec_fn=os.setpgrp) as process:
         progress = pathlib.Path("outputs/sweeps/s/points/0000/progress.jsonl")

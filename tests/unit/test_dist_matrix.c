@@ -261,7 +261,7 @@ static void test_panel_width(void **state) {
     int (*found)(int *, char *);
     *(void **)&found = dlsym(RTLD_DEFAULT, "pilaenv_");
     assert_non_null(found);
-    assert_int_equal(found(&context, precision), 256);
+    assert_int_equal(found(&context, precision), 512);
 }
 
 int main(int argc, char **argv) {
