@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every test: python3 tests/run.py [-k PATTERN] [-x] [--list] [--build DIR --bin DIR] [--timeout S]
+"""Runs every test: python3 tests/run.py [-k PATTERN] [-x] [--again N] [--list] [--build DIR --bin DIR] [--timeout S]
 
 Unit tests are the cmocka programs BUILD/tests/test_*, one for each tests/unit/test_*.c. A source that
 says `mpi_ranks: 1 2 3` in a comment is started under mpirun, once for each of these numbers.
@@ -9,6 +9,8 @@ after its time is killed, with all that it started, and the test has failed.
 
 One line a test; the output of those that failed follows; the last line is
 `N passed, N failed, N skipped`. The exit code is 1 if a test failed or if none ran.
+With --again N, failures that are no more than N are run once more: what passes then counts as passed, but is
+named with its first output.
 """
 import argparse
 import contextlib
@@ -39,6 +41,7 @@ class Result:
     def __init__(self, name, status, seconds, output="", reason=""):
         self.name, self.status, self.seconds = name, status, seconds
         self.output, self.reason = output, reason
+        self.is_second = False  # passed when it was run again; the output is that of the failure
 
     def line(self):
         text = f"{self.status}  {self.seconds:7.2f} s  {self.name}"
@@ -348,6 +351,8 @@ def read_arguments():
     parser.add_argument("-k", metavar="PATTERN", default="",
                         help="only tests whose name contains this")
     parser.add_argument("-x", action="store_true", help="end at the first failure")
+    parser.add_argument("--again", type=int, default=0, metavar="N",
+                        help="run failures, if they are no more than N, once more (0)")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS",
                         help="for one test (120)")
     parser.add_argument("--list", action="store_true", help="names only")
@@ -374,9 +379,23 @@ def run_all(groups, options):
     return results
 
 
+def run_again(groups, results, options):
+    """A second try shows whether a failure is one of the test's moment; it stays in the report."""
+    failed = [result for result in results if result.status == FAILED]
+    if len(failed) > options.again:
+        return
+    for result in failed:
+        alone = argparse.Namespace(**{**vars(options), "k": result.name})
+        second = run_all([group for group in groups if result.name in group.names(result.name)], alone)
+        if second and all(r.status == PASSED for r in second):
+            first = f"; first: {result.reason}" if result.reason else ""
+            result.status, result.is_second = PASSED, True
+            result.reason = "passed when it was run again" + first
+
+
 def report(results):
     for result in results:
-        if result.status == FAILED:
+        if result.status == FAILED or result.is_second:
             print(f"\n---- {result.line()}")
             print("\n".join(result.output.splitlines()[-SHOWN_LINES:]))
     counts = [sum(r.status == status for r in results) for status in (PASSED, FAILED, SKIPPED)]
@@ -397,7 +416,9 @@ def main():
         for group in groups:
             print(*group.names(options.k), sep="\n", end="\n" if group.names(options.k) else "")
         return 0
-    return report(run_all(groups, options))
+    results = run_all(groups, options)
+    run_again(groups, results, options)
+    return report(results)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,28 @@ def test_left():
     assert not any(is_alive(child) for child in children)
 
 
+def test_failures_run_again():
+    body = """
+import pathlib
+def test_moment():
+    marker = pathlib.Path(%r)
+    if not marker.exists():
+        marker.touch()
+        raise AssertionError("a bad moment")
+def test_bad(): assert False
+"""
+    def marked():
+        return body % str(new_folder() / "marker")
+    code, lines = run(marked(), "--again", "2")
+    assert code == 1 and lines[-1] == "1 passed, 1 failed, 0 skipped", lines
+    assert any("test_moment: passed when it was run again" in line for line in lines), lines
+    assert any("a bad moment" in line for line in lines), "the first output"
+    code, lines = run(marked(), "--again", "1")
+    assert code == 1 and lines[-1] == "0 passed, 2 failed, 0 skipped", "more than one failed"
+    code, lines = run(marked().replace("assert False", "pass"), "--again", "1")
+    assert code == 0 and lines[-1] == "2 passed, 0 failed, 0 skipped", lines
+
+
 def test_nothing_to_run_is_a_failure():
     code, lines = run("def test_absent(): raise common.Skip('never')")
     assert code == 1 and lines[-1] == "0 passed, 0 failed, 1 skipped", lines
