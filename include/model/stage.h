@@ -138,6 +138,8 @@ struct workspace;
 struct workspace *workspace_create(const struct stage *stage, const struct capacity *capacity,
                                    int num_threads);
 void workspace_destroy(struct workspace **workspace);
+/* From now on passes call `pause` after each block: transfers advance only while somebody asks. */
+void workspace_set_pause(struct workspace *workspace, void (*pause)(void *), void *context);
 
 /* Forward. Reads slot_input (except in the first stage) and fills slot_output; returns the
  * microbatch's part of the loss in the last stage, else 0. Only with has_backward may

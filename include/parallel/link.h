@@ -30,6 +30,9 @@ float *link_finish_receive(struct link *link, enum direction direction);
 float *link_send_buffer(struct link *link, enum direction direction);
 /* Starts to send `count` floats of the buffer that link_send_buffer returned last. */
 void link_start_send(struct link *link, enum direction direction, size_t count);
+/* Lets open messages travel: where a transfer needs both processes (TCP, shared memory without
+ * single copies), it rests while one of them computes. */
+void link_advance(struct link *link);
 /* Waits for all sends. */
 void link_finish_sends(struct link *link);
 

@@ -25,7 +25,14 @@ struct workspace {
     float *d_embedded; /* [T, d], where the embedding is trained */
     float *gathered;   /* [rows, all hidden features] of the task head on a grid */
     float *memory;
+    void (*pause)(void *context); /* NULL: none */
+    void *pause_context;
 };
+
+static void pause_of(const struct workspace *workspace) {
+    if (workspace->pause != NULL)
+        workspace->pause(workspace->pause_context);
+}
 
 /* Hands out 64-byte aligned views; counts only while memory is NULL. */
 struct cursor {
@@ -294,6 +301,11 @@ void workspace_destroy(struct workspace **workspace) {
     *workspace = NULL;
 }
 
+void workspace_set_pause(struct workspace *workspace, void (*pause)(void *), void *context) {
+    workspace->pause = pause;
+    workspace->pause_context = context;
+}
+
 /* ---- the task head: on a grid each process has all features of its rows ---- */
 
 static const float *head_input(const struct stage *stage, const struct microbatch *microbatch,
@@ -346,6 +358,7 @@ double stage_forward(const struct stage *stage, const struct point *point,
         float *output = i + 1 < options->num_blocks ? slot->blocks[i + 1].input : slot->output;
         block_forward(&stage->blocks[i], point, microbatch, &slot->blocks[i], &workspace->scratch,
                       output);
+        pause_of(workspace);
     }
     if (!options->has_task_head)
         return 0;
@@ -396,6 +409,7 @@ void stage_backward(const struct stage *stage, const struct point *point,
         float *below = i > 0 ? cotangents_of(slot, workspace, i - 1)->d_output : d_input;
         block_backward(&stage->blocks[i], point, microbatch, &slot->blocks[i],
                        cotangents_of(slot, workspace, i), &workspace->scratch, gradient, below);
+        pause_of(workspace);
     }
     if (d_input != NULL && options->has_embedding)
         embedding_backward(&stage->embedding, &options->architecture, options->seed, point,
@@ -419,6 +433,7 @@ void stage_tangent(const struct stage *stage, const struct point *point, const f
         block_tangent(&stage->blocks[i], point, direction, microbatch, &slot->blocks[i], t_x,
                       &slot->tangents[i], &workspace->scratch, t_y);
         t_x = t_y;
+        pause_of(workspace);
     }
     if (options->has_task_head)
         head_tangent(&stage->task_head, point, direction, microbatch,
@@ -442,8 +457,10 @@ void stage_backward_tangent(const struct stage *stage, const struct point *point
     } else if (options->num_blocks == 0 && t_d_input != NULL) {
         pass_on(stage, microbatch, t_d, t_d_input);
     }
-    for (size_t i = options->num_blocks; i-- > 0;)
+    for (size_t i = options->num_blocks; i-- > 0;) {
         block_backward_tangent(&stage->blocks[i], point, direction, microbatch, &slot->blocks[i],
                                &slot->kept[i], &slot->tangents[i], &workspace->scratch, t_d,
                                t_d_selection, i > 0 ? t_d : t_d_input);
+        pause_of(workspace);
+    }
 }

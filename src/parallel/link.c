@@ -99,6 +99,21 @@ void link_start_send(struct link *link, enum direction direction, size_t count) 
               link->comm.handle, &channel->requests[i]);
 }
 
+static void channel_advance(struct channel *channel) {
+    for (size_t i = 0; i < 2; ++i)
+        if (channel->requests[i] != MPI_REQUEST_NULL) {
+            int is_done;
+            MPI_Test(&channel->requests[i], &is_done, MPI_STATUS_IGNORE);
+        }
+}
+
+void link_advance(struct link *link) {
+    for (size_t direction = 0; direction < 2; ++direction) {
+        channel_advance(&link->receive[direction]);
+        channel_advance(&link->send[direction]);
+    }
+}
+
 void link_finish_sends(struct link *link) {
     for (int direction = 0; direction < 2; ++direction)
         for (size_t i = 0; i < 2; ++i)

@@ -69,6 +69,10 @@ static void open_norms(struct pipeline *pipeline) {
     pipeline->all_squares = memory_allocate(pipeline->num_tensors, sizeof(double), "norms");
 }
 
+static void advance(void *link) {
+    link_advance(link);
+}
+
 struct pipeline *pipeline_create(const struct comms *comms, const struct stage *stage,
                                  const struct pipeline_options *options) {
     struct pipeline *pipeline = memory_allocate(1, sizeof *pipeline, "the pipeline");
@@ -78,6 +82,8 @@ struct pipeline *pipeline_create(const struct comms *comms, const struct stage *
     pipeline->options = *options;
     pipeline->link = link_create(comm, options->capacity.tokens * stage_width(stage));
     pipeline->workspace = workspace_create(stage, &options->capacity, options->num_threads);
+    if (comm->size > 1)
+        workspace_set_pause(pipeline->workspace, advance, pipeline->link);
     const size_t largest_count = own_count(pipeline, options->largest_count);
     pipeline->num_slots =
         schedule_in_flight((size_t)comm->size, (size_t)comm->mpi_rank, largest_count);
