@@ -89,7 +89,7 @@ OBJECTS  = $(SOURCES:src/%.c=$(BUILD)/%.o)
 LIBRARY  = $(BUILD)/libautolora.$(if $(filter 1,$(SHARED)),so,a)
 UNITS    = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TOOLS    = $(patsubst tests/tools/%.c,$(BUILD)/tools/%,$(sort $(wildcard tests/tools/*.c)))
-BENCH    = $(BUILD)/bench/autolora $(BUILD)/bench/kernels
+BENCH    = $(addprefix $(BUILD)/bench/,autolora kernels distributed)
 
 HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
@@ -145,7 +145,7 @@ $(BUILD)/bench/%.o: tests/bench/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/bench/kernels: $(BUILD)/bench/kernels.o $(LIBRARY)
+$(BUILD)/bench/kernels $(BUILD)/bench/distributed: %: %.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 WRAPPED  = $(shell grep -ohE '(__wrap_|^TIMED.)[a-z_0-9]+' tests/bench/probe.c | sed -E 's/__wrap_|TIMED.//' | sort -u)

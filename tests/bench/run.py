@@ -17,7 +17,7 @@ import time
 
 import cases
 import flops
-from sides import Kernels, Ours, Peer, alternate, closing, ratio, seconds
+from sides import ENVIRONMENT, Kernels, Ours, Peer, alternate, closing, mpirun, ratio, seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIG = "RoBERTa-base"
@@ -143,6 +143,21 @@ def kernels(bench):
         bench.add(f"{name} 1024 x 3072: against a copy's bandwidth",
                   count * 4 * 1024 * 3072 / 1e9 / seconds([turn[name] for turn in rounds]), "GB/s", statistics.median(
                       count / 2 * turn["copy"]["seconds"] / turn[name]["seconds"] for turn in rounds))
+
+
+@measurement
+def distributed(bench):
+    """Products of a grid's ranks, there and back, against one process with as many threads; 1024 tokens a grid row."""
+    for rows, columns in ((1, 2), (2, 1)):
+        for out, inputs in ((768, 768), (3072, 768), (768, 3072)):
+            command = [*mpirun(2), str(bench.options.build / "bench/distributed"), rows, columns, 1024 * rows,
+                       4 * bench.options.repeats, out, inputs]
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True,
+                                  env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": "2"})
+            found = json.loads(done.stdout)
+            bench.add(f"product of {out} x {inputs} on a grid [{rows}, {columns}]: rate of a local one's with 2 threads",
+                      4e-9 * 1024 * rows * out * inputs / statistics.median(found["distributed"]), "GFLOP/s",
+                      statistics.median(a / b for a, b in zip(found["local"], found["distributed"])), 0.9)
 
 
 def is_dense(kernel):
