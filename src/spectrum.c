@@ -213,10 +213,11 @@ static bool add_module(const struct work *work, size_t module, size_t block, int
 static bool add_modules(const struct work *work, struct problem *problem) {
     const struct job *job = &work->run->job;
     size_t module = 0;
-    int owner = 0;
+    struct place place = {0};
     for (size_t block = 0; block < job->architecture.num_blocks; ++block) {
-        while (job->stage_offsets[owner + 1] <= block)
-            ++owner;
+        while (job->stage_offsets[place.stage + 1] <= block)
+            ++place.stage;
+        const int owner = comm_count(layout_rank(&job->layout, &place));
         for (int p = 0; p < NUM_PROJECTIONS; ++p)
             if (has_module(job, p) && !add_module(work, module++, block, p, owner, problem))
                 return false;

@@ -8,12 +8,13 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { HOST_BYTES = 64, TEXT_BYTES = 512 };
+enum { HOST_BYTES = 64, TEXT_BYTES = 512, PEERS_LISTED = 8 };
 
 /* Between a report and the end: the other ranks report too, and the last one to move is known. */
 static const double SECONDS_TO_REPORT = 2;
@@ -94,21 +95,54 @@ static void end_all(const struct watchdog *watchdog) {
     _exit(EXIT_PEER);
 }
 
+/* Adds to `text`, as far as there is room. */
+static void append(char *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void append(char *text, const char *format, ...) {
+    const size_t used = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + used, TEXT_BYTES - used, format, arguments);
+    va_end(arguments);
+}
+
+/* The ranks that are waited for but this one: a few by their numbers, of many the first and the
+ * last. */
+static void list_peers(const struct watchdog *watchdog, int first, int stride, int count,
+                       char *text) {
+    const int own = watchdog->world.mpi_rank;
+    int listed = 0;
+    append(text, "waits for the ranks ");
+    for (int i = 0; i < count; ++i) {
+        const int rank = first + i * stride;
+        const bool is_shown = listed < PEERS_LISTED || i + 1 == count;
+        if (rank == own)
+            continue;
+        if (is_shown)
+            append(text, "%s%d", listed == 0 ? "" : listed > PEERS_LISTED ? ", ..., " : ", ", rank);
+        ++listed;
+    }
+}
+
 static void describe_peers(const struct watchdog *watchdog, char *text) {
     const struct activity *activity = &watchdog->activity;
     const int first = atomic_load_explicit(&activity->first_peer, memory_order_relaxed);
     const int stride = atomic_load_explicit(&activity->peer_stride, memory_order_relaxed);
     const int count = atomic_load_explicit(&activity->num_peers, memory_order_relaxed);
-    const char *hint = "(one that reports nothing here stalls)";
-    if (count == 0)
-        snprintf(text, TEXT_BYTES, "waits for no other rank");
-    else if (count == 1)
-        snprintf(text, TEXT_BYTES, "waits for rank %d on %s", first, watchdog->hosts[first]);
-    else if (count == watchdog->world.size)
-        snprintf(text, TEXT_BYTES, "waits for all ranks %s", hint);
-    else
-        snprintf(text, TEXT_BYTES, "waits for the ranks %d, %d, ..., %d %s", first, first + stride,
-                 first + (count - 1) * stride, hint);
+    const int place = watchdog->world.mpi_rank - first;
+    const bool is_member = count > 0 && place >= 0 && place % stride == 0 && place / stride < count;
+    const int others = count - is_member, one = is_member && place == 0 ? first + stride : first;
+    *text = '\0';
+    if (others == 0) {
+        append(text, "waits for no other rank");
+    } else if (others == 1) {
+        append(text, "waits for rank %d on %s", one, watchdog->hosts[one]);
+    } else {
+        if (count == watchdog->world.size)
+            append(text, "waits for all ranks");
+        else
+            list_peers(watchdog, first, stride, count, text);
+        append(text, " (one that reports nothing here stalls)");
+    }
 }
 
 static void report(const struct watchdog *watchdog) {

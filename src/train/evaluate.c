@@ -203,9 +203,11 @@ double evaluate_predict(const struct trainer *trainer, struct pipeline *pipeline
     *predictions = collection.predictions;
     const struct grid *grid = pipeline_stage(pipeline)->options.grid;
     const size_t count = num_predictions(dataset);
+    comm_start_waiting(&trainer->comms.grid, PEER_ALL);
     grid_merge_integers(grid, predictions->labels, count);
     if (predictions->scores != NULL)
         grid_merge_floats(grid, predictions->scores, count);
+    comm_stop_waiting(&trainer->comms.grid);
     share_predictions(pipeline_comms(pipeline), predictions->labels, count);
     if (predictions->scores != NULL)
         share_predictions(pipeline_comms(pipeline), predictions->scores, count);

@@ -208,10 +208,12 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
         float *out = link_has_target(link, direction) ? link_send_buffer(link, direction) : NULL;
         timer_stop(timers);
         timer_start(timers, direction == DIRECTION_DOWN ? "forward" : "backward");
+        comm_start_waiting(&pipeline->comms.grid, PEER_ALL); /* within the products */
         if (direction == DIRECTION_DOWN)
             pass->down(pipeline, pass, work->microbatch, in, out);
         else
             pass->up(pipeline, pass, work->microbatch, in, out);
+        comm_stop_waiting(&pipeline->comms.grid);
         timer_stop(timers);
         if (out != NULL)
             link_start_send(link, direction,
@@ -238,7 +240,9 @@ static double share_loss(const struct pipeline *pipeline, const struct batch *ba
                     MPI_DOUBLE, MPI_SUM);
         for (size_t i = 0; i < count; ++i)
             loss += pipeline->all_losses[i];
+        comm_start_waiting(&pipeline->comms.grid, PEER_ALL);
         loss = grid_sum_number(grid, grid_is_leader(grid) ? loss : 0);
+        comm_stop_waiting(&pipeline->comms.grid);
     }
     comm_broadcast(stages, stages->size - 1, &loss, sizeof loss);
     timer_stop(pipeline->options.timers);
@@ -312,10 +316,12 @@ static void sum_over_grid(const struct pipeline *pipeline, float *factors, float
     if (stage->options.grid == NULL)
         return;
     timer_start(pipeline->options.timers, "sums");
+    comm_start_waiting(&pipeline->comms.grid, PEER_ALL);
     if (factors != NULL)
         grid_sum(stage->options.grid, factors, stage->factors.size);
     if (selection != NULL)
         grid_sum(stage->options.grid, selection, stage->selection_size);
+    comm_stop_waiting(&pipeline->comms.grid);
     timer_stop(pipeline->options.timers);
 }
 

@@ -555,6 +555,29 @@ def test_stalled_replica():
     stopped(resume(job, 2, {"output.wall_time": 9}))
 
 
+@cases(columns=([1, 2], 2), rows=([2, 1], 2), both=([2, 2], 1))
+def test_stalled_in_a_grid(case):
+    """Rank 1 stops within the products that its grid makes together: of two stages the first one's."""
+    grid, stages = case
+    size = grid[0] * grid[1]
+    job = Job(keys={**ENDLESS, "output.stall_seconds": 2, "parallel.grid": grid, "parallel.stages": stages})
+    running = Running(job, 4)
+    running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
+    os.kill(running.ranks()[1], signal.SIGSTOP)
+    outcome = running.end(20)
+    assert outcome.code == PEER, outcome
+    host = os.uname().nodename
+    assert f"rank 1 on {host}, replica" not in outcome.err, outcome
+    reports = {rank: [line for line in outcome.err.splitlines() if f"rank {rank} on {host}, replica 0" in line]
+               for rank in (0, 2, 3)}
+    for rank, lines in reports.items():
+        assert f"stage {rank // size}, phase search, step" in lines[0] and "microbatch" in lines[0], outcome
+    peer = f"waits for rank 1 on {host}" if size == 2 else "waits for all ranks"
+    assert peer in reports[0][0], outcome
+    assert not running.ranks(), "all ranks end"
+    stopped(resume(job, 4, {"output.wall_time": 9}))
+
+
 def test_suspended_job_does_not_stall():
     """All ranks stop, as a scheduler suspends a job, and go on."""
     job = Job(keys={**ENDLESS, "output.stall_seconds": 2})

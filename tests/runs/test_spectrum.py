@@ -179,6 +179,17 @@ def test_fused_and_transposed_weights(keys):
         expected.check(results.folder)
 
 
+@cases(grid={"parallel.grid": [2, 1], "parallel.replicas": 2}, replicas={"parallel.replicas": 2},
+       layout={"parallel.grid": [1, 2], "parallel.layout": [1, 2], "parallel.stages": 2})
+def test_run_of_another_layout(keys):
+    """Whatever shared the run out, the ranks of the spectrum find every module."""
+    job = Job(keys={**METHODS["random"], **keys})
+    results = job.results(4)
+    expected = Expected(results, job.model)
+    spectrum(results.folder, 3)
+    expected.check(results.folder)
+
+
 def test_ranks_of_zero_and_more_ranks_than_blocks():
     job = Job(keys={"adapter.method": "random", "adapter.mean_rank": 0.5, "adapter.rank_max": 1, "optimizer.lr": 0.02})
     results = job.results(1)
