@@ -20,11 +20,13 @@ struct run_results {
 /* Mean of the ranks of this job's modules. */
 double results_mean_rank(const struct job *job, const size_t *ranks);
 
-/* {"module": rank, ...} as JSON text; free with memory_free. */
-char *results_ranks_text(const struct job *job, const size_t *ranks);
+/* {"module": rank, ...} as JSON text; free with memory_free. Ranks that this run has searched for
+ * come with "rank_intervals": {"module": {"interval": [low, high], "changed": share}, ...}: the
+ * struct rank_interval of train/certainty.h. */
+char *results_ranks_text(const struct job *job, const struct method_output *output);
 
-/* Reads such a file for the modules of this job: each exactly once, whole numbers from 0. EXIT_DATA
- * otherwise. */
+/* Reads such a file, with intervals or without, for the modules of this job: each exactly once,
+ * whole numbers from 0. EXIT_DATA otherwise. */
 bool results_read_ranks(const struct job *job, const char *path, size_t *ranks,
                         struct problem *problem);
 
@@ -42,6 +44,8 @@ struct json *results_metrics(const struct job *job, const struct evaluation *dev
 void results_print_header(const struct job *job);
 /* Layer by projection, drawn in text. */
 void results_print_rank_table(const struct job *job, const size_t *ranks);
+/* How many of the ranks of a search are certain: a line, where that is known. */
+void results_print_certainty(const struct method_output *output);
 /* The metrics beside those of always giving the most frequent label, and the budget. */
 void results_print_metrics(const struct run_results *results);
 /* The timers, a line a phase. */

@@ -145,7 +145,7 @@ static bool read_given_adapter(struct run *run, struct problem *problem) {
 
 static bool write_ranks(const struct run *run, struct problem *problem) {
     if (run_is_first(run)) {
-        char *text = results_ranks_text(&run->job, run->output.ranks);
+        char *text = results_ranks_text(&run->job, &run->output);
         run_write_output(run, "ranks.json", text, problem);
         memory_free(text);
     }
@@ -213,6 +213,7 @@ static bool conclude(struct run *run, struct problem *problem) {
         memory_free(text);
         if (method_has_ranks((enum adapter_method)job->config.adapter.method))
             results_print_rank_table(job, run->output.ranks);
+        results_print_certainty(&run->output);
         results_print_metrics(&results);
         if (job->config.output.prints_timers)
             results_print_timers(&results);

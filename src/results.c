@@ -14,14 +14,36 @@
 #include <time.h>
 #include <unistd.h>
 
+static const char INTERVALS[] = "rank_intervals";
+
 static void add_ranks(struct json *parent, const struct job *job, const size_t *ranks) {
     for (size_t m = 0; m < job->num_modules; ++m)
         json_add_number(parent, job->module_names[m], (double)ranks[m]);
 }
 
-char *results_ranks_text(const struct job *job, const size_t *ranks) {
+/* Nothing is known of ranks that no search of this run has chosen. */
+static bool has_intervals(const struct method_output *output) {
+    return output->search.certainty.intervals != NULL;
+}
+
+static void add_intervals(struct json *parent, const struct job *job,
+                          const struct certainty *certainty) {
+    struct json *all = json_add_object(parent, INTERVALS);
+    for (size_t m = 0; m < job->num_modules; ++m) {
+        const struct rank_interval *interval = &certainty->intervals[m];
+        struct json *part = json_add_object(all, job->module_names[m]);
+        struct json *ends = json_add_array(part, "interval");
+        json_add_number(ends, NULL, (double)interval->low);
+        json_add_number(ends, NULL, (double)interval->high);
+        json_add_number(part, "changed", interval->changed);
+    }
+}
+
+char *results_ranks_text(const struct job *job, const struct method_output *output) {
     struct json *root = json_create_object();
-    add_ranks(root, job, ranks);
+    add_ranks(root, job, output->ranks);
+    if (has_intervals(output))
+        add_intervals(root, job, &output->search.certainty);
     char *text = json_print(root, true);
     json_destroy(&root);
     return text;
@@ -42,10 +64,15 @@ static bool take_ranks(const struct job *job, const struct json *root, const cha
                                "%s: the rank of module %s is not a whole number from 0 to 65536",
                                path, job->module_names[m]);
     }
-    if (json_count(root) != job->num_modules)
+    const struct json *intervals = json_get(root, INTERVALS);
+    if (intervals != NULL && json_type(intervals) != JSON_OBJECT)
+        return problem_set(problem, EXIT_DATA, "%s: %s: expected an object, found %s", path,
+                           INTERVALS, json_type_name(intervals));
+    const size_t num_named = json_count(root) - (intervals != NULL);
+    if (num_named != job->num_modules)
         return problem_set(problem, EXIT_DATA,
                            "%s: names %zu modules, but adapter.targets of this model are %zu", path,
-                           json_count(root), job->num_modules);
+                           num_named, job->num_modules);
     return true;
 }
 
@@ -123,6 +150,24 @@ struct json *results_metrics(const struct job *job, const struct evaluation *dev
     return metrics;
 }
 
+static void add_certainty(struct json *search, const struct certainty *certainty) {
+    struct json *part = json_add_object(search, "certainty");
+    const bool is_resampled = certainty->block_length > 0;
+    json_add_string(part, "from", is_resampled ? "resampled increments of the logits" : "rows");
+    json_add_number(part, "rows", (double)certainty->num_rows);
+    json_add_number(part, "stride", (double)certainty->stride);
+    if (is_resampled) {
+        json_add_number(part, "resamples", CERTAINTY_RESAMPLES);
+        json_add_number(part, "block_length", (double)certainty->block_length);
+    }
+    json_add_number(part, "certain_ranks", (double)certainty_num_certain(certainty));
+    json_add_number(part, "undecided_ranks", (double)certainty_num_undecided(certainty));
+    part = json_add_object(search, "convergence");
+    json_add_number(part, "movement", certainty->movement);
+    json_add_number(part, "movement_last_quarter", certainty->late_movement);
+    json_add_number(part, "last_quarter_share", certainty_late_share(certainty));
+}
+
 static void add_search(struct json *root, const struct search_result *search, const char *warning) {
     struct json *part = json_add_object(root, "search");
     json_add_number(part, "seconds", search->seconds);
@@ -135,6 +180,8 @@ static void add_search(struct json *root, const struct search_result *search, co
     json_add_number(part, "largest_movement", search->largest_movement);
     json_add_number(part, "train_examples", (double)search->train_examples);
     json_add_number(part, "validation_examples", (double)search->validation_examples);
+    if (search->certainty.intervals != NULL)
+        add_certainty(part, &search->certainty);
     if (warning != NULL)
         json_add_string(part, "warning", warning);
 }
@@ -222,6 +269,10 @@ char *results_text(const struct run_results *results) {
     json_add_string(root, "metric_name", evaluation_score_name(&output->retrain.dev));
     json_add_number(root, "score", evaluation_score(&output->retrain.dev));
     add_ranks(json_add_object(root, "ranks"), job, output->ranks);
+    if (has_intervals(output))
+        add_intervals(root, job, &output->search.certainty);
+    else
+        json_add_null(root, INTERVALS);
     json_add_number(root, "mean_rank", results_mean_rank(job, output->ranks));
     json_add_number(root, "trainable_parameters",
                     (double)(output->adapter_parameters + output->head_parameters));

@@ -84,6 +84,19 @@ void results_print_rank_table(const struct job *job, const size_t *ranks) {
     printf("mean rank %.2f\n", results_mean_rank(job, ranks));
 }
 
+void results_print_certainty(const struct method_output *output) {
+    const struct certainty *certainty = &output->search.certainty;
+    const size_t all = certainty->num_modules, undecided = certainty_num_undecided(certainty);
+    if (certainty->intervals == NULL)
+        return;
+    printf("certain    %zu of %zu ranks (interval of one rank); %zu would more often be others%s\n",
+           certainty_num_certain(certainty), all, undecided,
+           2 * undecided > all ? ": the search did not decide" : "");
+    if (certainty->movement > 0)
+        printf("movement   of q in the last quarter of the search: %.0f %% of that in all of it\n",
+               100 * certainty_late_share(certainty));
+}
+
 /* MNLI's two development sets have long names. */
 static int split_width(const struct job *job) {
     return job->has_other_dev ? 14 : 5;

@@ -14,6 +14,7 @@ enum random_purpose {
     RANDOM_DROPOUT_ATTENTION, /* identity: block and head; step, sample */
     RANDOM_DROPOUT_ADAPTER,   /* identity: module; step, sample */
     RANDOM_RANKS,             /* random ranks; step: attempt */
+    RANDOM_RESAMPLE,          /* blocks of the trace; step: resample */
 };
 
 /* A stream of numbers: (seed, purpose, identity, step, sample) hashed into Philox's key and the

@@ -62,6 +62,9 @@ struct h5series *h5file_continue_series(struct h5file *file, const char *path, e
 /* Appends `num_rows` rows from memory of the series' type. */
 bool h5series_append(struct h5series *series, const void *rows, size_t num_rows,
                      struct problem *problem);
+/* Reads `count` rows, `first` and every stride-th after it, as memory of the series' type. */
+bool h5series_read(const struct h5series *series, size_t first, size_t stride, size_t count,
+                   void *rows, struct problem *problem);
 
 /* Version of the library really loaded: "1.10.8". */
 const char *h5file_library_version(void);

@@ -82,6 +82,13 @@ bool trace_add_retrain(struct trace *trace, const struct trace_retrain_row *row,
                        struct problem *problem);
 bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row *row,
                           struct problem *problem);
+/* Rows of the search that are there, of earlier attempts too; and what a column of them holds:
+ * `count` rows, `first` and every stride-th after it, float [count, num_modules, num_components] or
+ * int32 [count, num_modules]. Writes what is buffered. */
+enum trace_search_column { TRACE_SELECTION, TRACE_LOGITS, TRACE_RANKS };
+size_t trace_num_search_rows(const struct trace *trace);
+bool trace_read_search(struct trace *trace, enum trace_search_column column, size_t first,
+                       size_t stride, size_t count, void *values, struct problem *problem);
 /* The timeline of one iteration: /timeline/PHASE/{rank,name,start,stop} [count], where name is a
  * number in /timeline/PHASE/names, and the attribute "step". One there already stays. */
 bool trace_add_timeline(struct trace *trace, const char *phase, size_t step,

@@ -3,12 +3,11 @@
 #define AUTOLORA_TRAIN_SEARCH_H
 
 #include "base/report.h"
+#include "train/certainty.h"
 #include "train/trainer.h"
 
 #include <stdbool.h>
 #include <stddef.h>
-
-struct budget;
 
 enum hypergradient_kind {
     HYPERGRADIENT_EXACT,             /* second-order term by forward-over-reverse */
@@ -55,6 +54,7 @@ struct search_result {
     double largest_movement;                     /* largest |q - q at the start| */
     double mean_entropy;                         /* of q, nats, mean over modules */
     size_t train_examples, validation_examples;
+    struct certainty certainty; /* of the ranks */
 };
 
 /* Runs the search on this rank's `stage`; the budget has passed budget_check. False and a problem,

@@ -374,27 +374,65 @@ struct h5series *h5file_continue_series(struct h5file *file, const char *path, e
     return keep_series(series, is_good);
 }
 
+/* Where rows are: in the file, `count` of them from `first` on in strides, and in memory. */
+struct row_spaces {
+    hid_t in_file, in_memory;
+};
+
+static struct row_spaces open_rows(const struct h5series *series, size_t first, size_t stride,
+                                   size_t count) {
+    const int rank = 1 + (int)series->num_dimensions;
+    hsize_t start[1 + MAX_ROW_DIMENSIONS] = {first}, shape[1 + MAX_ROW_DIMENSIONS];
+    hsize_t steps[1 + MAX_ROW_DIMENSIONS];
+    memcpy(shape, series->shape, sizeof shape);
+    shape[0] = count;
+    for (int i = 0; i < rank; ++i)
+        steps[i] = i == 0 ? stride : 1;
+    struct row_spaces spaces = {H5Dget_space(series->dataset), H5Screate_simple(rank, shape, NULL)};
+    if (spaces.in_file >= 0 &&
+        H5Sselect_hyperslab(spaces.in_file, H5S_SELECT_SET, start, steps, shape, NULL) < 0) {
+        H5Sclose(spaces.in_file);
+        spaces.in_file = -1;
+    }
+    return spaces;
+}
+
+static void close_rows(struct row_spaces spaces) {
+    if (spaces.in_memory >= 0)
+        H5Sclose(spaces.in_memory);
+    if (spaces.in_file >= 0)
+        H5Sclose(spaces.in_file);
+}
+
 bool h5series_append(struct h5series *series, const void *rows, size_t num_rows,
                      struct problem *problem) {
     if (num_rows == 0 || !check(series->file, true, "writing", series->path, problem))
         return num_rows == 0;
-    const int rank = 1 + (int)series->num_dimensions;
-    hsize_t start[1 + MAX_ROW_DIMENSIONS] = {series->shape[0]}, count[1 + MAX_ROW_DIMENSIONS];
-    memcpy(count, series->shape, sizeof count);
-    count[0] = num_rows;
+    const size_t first = (size_t)series->shape[0];
     series->shape[0] += num_rows;
-    bool is_good = H5Dset_extent(series->dataset, series->shape) >= 0;
-    const hid_t in_file = is_good ? H5Dget_space(series->dataset) : -1;
-    const hid_t in_memory = is_good ? H5Screate_simple(rank, count, NULL) : -1;
-    is_good =
-        in_file >= 0 && in_memory >= 0 &&
-        H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-        H5Dwrite(series->dataset, series->memory_type, in_memory, in_file, H5P_DEFAULT, rows) >= 0;
-    is_good = check(series->file, is_good, "writing", series->path, problem);
-    if (in_memory >= 0)
-        H5Sclose(in_memory);
-    if (in_file >= 0)
-        H5Sclose(in_file);
+    struct row_spaces spaces = {-1, -1};
+    if (H5Dset_extent(series->dataset, series->shape) >= 0)
+        spaces = open_rows(series, first, 1, num_rows);
+    const bool is_written = spaces.in_file >= 0 && spaces.in_memory >= 0 &&
+                            H5Dwrite(series->dataset, series->memory_type, spaces.in_memory,
+                                     spaces.in_file, H5P_DEFAULT, rows) >= 0;
+    const bool is_good = check(series->file, is_written, "writing", series->path, problem);
+    close_rows(spaces);
+    return is_good;
+}
+
+bool h5series_read(const struct h5series *series, size_t first, size_t stride, size_t count,
+                   void *rows, struct problem *problem) {
+    FAULT_UNLESS(count == 0 || first + (count - 1) * stride < series->shape[0],
+                 "%s: reading %zu rows from %zu on, every %zu", series->path, count, first, stride);
+    if (count == 0 || !check(series->file, true, "reading", series->path, problem))
+        return count == 0;
+    const struct row_spaces spaces = open_rows(series, first, stride, count);
+    const bool is_read = spaces.in_file >= 0 && spaces.in_memory >= 0 &&
+                         H5Dread(series->dataset, series->memory_type, spaces.in_memory,
+                                 spaces.in_file, H5P_DEFAULT, rows) >= 0;
+    const bool is_good = check(series->file, is_read, "reading", series->path, problem);
+    close_rows(spaces);
     return is_good;
 }
 

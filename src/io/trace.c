@@ -350,6 +350,19 @@ bool trace_add_evaluation(struct trace *trace, const struct trace_evaluation_row
     return add_row(trace, TABLE_EVALUATION, values, problem);
 }
 
+size_t trace_num_search_rows(const struct trace *trace) {
+    return trace->tables[TABLE_SEARCH].num_written + trace->tables[TABLE_SEARCH].num_rows;
+}
+
+bool trace_read_search(struct trace *trace, enum trace_search_column column, size_t first,
+                       size_t stride, size_t count, void *values, struct problem *problem) {
+    static const size_t places[] = {[TRACE_SELECTION] = 2, [TRACE_LOGITS] = 3, [TRACE_RANKS] = 7};
+    const struct table *table = &trace->tables[TABLE_SEARCH];
+    FAULT_UNLESS(table->num_columns > 0, "a trace without a search is read");
+    return trace_flush(trace, problem) && h5series_read(table->columns[places[column]].series,
+                                                        first, stride, count, values, problem);
+}
+
 /* ---- timeline ---- */
 
 /* The number of the interval's path in `names`, a list that grows. */

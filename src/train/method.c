@@ -79,9 +79,12 @@ static void write_search(const struct search_result *search, struct json *parent
     json_add_number(part, "loss_validation", search->loss_validation);
     json_add_number(part, "largest_movement", search->largest_movement);
     json_add_number(part, "mean_entropy", search->mean_entropy);
+    if (search->certainty.intervals != NULL)
+        certainty_write(&search->certainty, json_add_object(part, "certainty"));
 }
 
-static bool read_search(const struct json *part, struct search_result *search) {
+/* The certainty may be missing: where nothing was known of it. */
+static bool read_search(const struct json *part, size_t num_modules, struct search_result *search) {
     const struct {
         const char *name;
         double *value;
@@ -96,6 +99,9 @@ static bool read_search(const struct json *part, struct search_result *search) {
             return false;
         *numbers[i].value = json_type(node) == JSON_NUMBER ? json_number(node) : (double)NAN;
     }
+    const struct json *certainty = json_get(part, "certainty");
+    if (certainty != NULL && !certainty_parse(certainty, num_modules, &search->certainty))
+        return false;
     return json_size(json_get(part, "num_steps"), &search->num_steps) &&
            json_size(json_get(part, "num_tokens"), &search->num_tokens) &&
            json_size(json_get(part, "num_components"), &search->num_components) &&
@@ -130,7 +136,7 @@ static bool read_output(struct method_output *output, size_t num_modules, const 
     if (warning != NULL && json_type(warning) == JSON_STRING)
         output->warning = memory_copy_string(json_string(warning));
     return json_size(json_get(root, "most_parameters"), &output->most_parameters) &&
-           (search == NULL || read_search(search, &output->search));
+           (search == NULL || read_search(search, num_modules, &output->search));
 }
 
 bool method_output_read(struct method_output *output, size_t num_modules, const char *text,

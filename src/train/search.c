@@ -391,6 +391,7 @@ void search_result_free(struct search_result *result) {
     memory_free(result->logits);
     memory_free(result->selection);
     memory_free(result->scores);
+    certainty_free(&result->certainty);
     *result = (struct search_result){0};
 }
 
@@ -458,6 +459,28 @@ static bool loop(struct search *search, struct search_result *result, struct pro
     return is_good;
 }
 
+/* The trace is read on the rank that has it. */
+static bool find_certainty(const struct search *search, struct search_result *result,
+                           struct problem *problem) {
+    const struct trainer *trainer = search->trainer;
+    const struct search_options *options = search->options;
+    const struct certainty_rule rule = {
+        .threshold = (enum threshold_rule)options->threshold_rule,
+        .constraint = (enum selection_constraint)options->constraint,
+        .first_logit = options->selection_initial,
+        .budget = search->budget,
+        .seed = trainer->seed,
+    };
+    timer_start(trainer->timers, "certainty");
+    if (trainer->trace != NULL)
+        certainty_read(&rule, trainer->trace, result->ranks, &result->certainty, problem);
+    const bool is_good = comm_agree(&trainer->comms.world, problem);
+    if (is_good)
+        certainty_share(&trainer->comms.world, result->num_modules, &result->certainty);
+    timer_stop(trainer->timers);
+    return is_good;
+}
+
 bool search_run(const struct trainer *trainer, const struct search_options *options,
                 const struct budget *budget, const struct stage *stage,
                 struct search_result *result, struct problem *problem) {
@@ -473,7 +496,7 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
     result_open(&search, result);
     start_state(&search);
     memcpy(search.first_selection, search.selection, stage->selection_size * sizeof(float));
-    const bool is_good = loop(&search, result, problem);
+    const bool is_good = loop(&search, result, problem) && find_certainty(&search, result, problem);
     result->num_steps = search.state.step;
     result->num_tokens = search.state.num_tokens;
     result->seconds = search.state.seconds;
@@ -522,11 +545,19 @@ char *search_warning(const struct search_options *options, const struct search_r
             "no selection variable moved by more than %.1e: the ranks say nothing. "
             "Raise search.selection_lr (now %g) or search.steps (now %zu)",
             result->largest_movement, options->selection_learning_rate, result->num_steps);
+    bool are_equal = true;
     for (size_t m = 1; m < result->num_modules; ++m)
-        if (result->ranks[m] != result->ranks[0])
-            return NULL;
+        are_equal = are_equal && result->ranks[m] == result->ranks[0];
+    if (are_equal)
+        return memory_format(
+            "all modules got the same rank, %zu: the search told no layer from another "
+            "(largest movement of a selection variable: %.3g)",
+            result->ranks[0], result->largest_movement);
+    const size_t undecided = certainty_num_undecided(&result->certainty);
+    if (2 * undecided <= result->num_modules)
+        return NULL;
     return memory_format(
-        "all modules got the same rank, %zu: the search told no layer from another "
-        "(largest movement of a selection variable: %.3g)",
-        result->ranks[0], result->largest_movement);
+        "the search did not decide: %zu of %zu ranks would differ by one or more had its last part "
+        "met other batches. Raise search.steps (now %zu) or change search.selection_lr (now %g)",
+        undecided, result->num_modules, result->num_steps, options->selection_learning_rate);
 }
