@@ -43,6 +43,14 @@ def mean_pair(matrix):
     return float(np.nanmean(pairs)) if np.isfinite(pairs).any() else float("nan")
 
 
+def share_inside(ranks, intervals):
+    """How many of the ranks of other runs, [modules, runs], are inside of a run's intervals: (low, high, ...), each
+    [modules], or None of a run that has none. NaN where no run has."""
+    shares = [(interval[0][:, None] <= np.delete(ranks, i, axis=1)) & (np.delete(ranks, i, axis=1) <= interval[1][:, None])
+              for i, interval in enumerate(intervals) if interval is not None]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
 @dataclass
 class Agreement:
     ranks: np.ndarray  # [modules, runs]

@@ -81,6 +81,11 @@ def add_agreement(page, name, members, i):
         page.text("p is how often ranks at random agree as much. " + (
             "The seeds agree more than ranks at random do." if found.p_icc < 0.05 else
             "The seeds agree no more than ranks at random do: the choice says little about the layers."))
+    inside = agreement.share_inside(found.ranks, [run.intervals for run in members])
+    if np.isfinite(inside):
+        page.facts([("ranks of other seeds inside of a run's intervals", number(inside, ".1%"))])
+        page.text("An interval says what other batches at the end of the search would have changed. Where far fewer than 90 % of "
+                  "other seeds' ranks are inside, what decides comes earlier: trust several seeds, not one interval.")
     page.table(f"spearman{i}", ["seed", *labels],
                [[escape(label), *(number(value, ".3f") for value in row)]
                 for label, row in zip(labels, found.spearman)])
@@ -167,7 +172,7 @@ def add_history(page, run, modules, history, prefix):
     page.figure(f"{prefix}rank-history", figures.ranks_over_time(modules, history.steps, history.ranks, k),
                 "Ranks that the rule would have chosen at each iteration." + every(history.stride))
     if history.certainty is not None:
-        add_certainty(page, modules, history, k, prefix)
+        add_certainty(page, run, modules, history, k, prefix)
     page.heading("Selection variables" if history.is_search else "Singular values")
     rule = history.rule
     by_threshold = history.is_search and rule.threshold == "softmax" and rule.total == 0
@@ -179,7 +184,7 @@ def add_history(page, run, modules, history, prefix):
         add_movement(page, modules, history, k, prefix)
 
 
-def add_certainty(page, modules, history, k, prefix):
+def add_certainty(page, run, modules, history, k, prefix):
     certainty = history.certainty
     page.heading("How sure the ranks are")
     page.figure(f"{prefix}intervals", figures.rank_intervals(modules, certainty, k),
@@ -191,10 +196,15 @@ def add_certainty(page, modules, history, k, prefix):
            "followed from the trace alone.")
     page.text(f"{how} {certainty.rows} rows" + (f", every {certainty.stride}th" if certainty.stride > 1 else "") +
               f"; intervals of {100 * INTERVAL:.0f} %.")
-    page.table(f"{prefix}certainty", ("module", "rank", "low", "high", "differs"),
+    own = run.intervals if run.is_whole else None
+    header = ("module", "rank", "low", "high", "differs", *(("low (program)", "high (program)", "differs (program)") if own else ()))
+    page.table(f"{prefix}certainty", header,
                [[escape(module), number(certainty.ranks[m], ".0f"), number(certainty.low[m], ".0f"),
-                 number(certainty.high[m], ".0f"), number(certainty.differs[m], ".1%")]
+                 number(certainty.high[m], ".0f"), number(certainty.differs[m], ".1%"),
+                 *((number(own[0][m], ".0f"), number(own[1][m], ".0f"), number(own[2][m], ".1%")) if own else ())]
                 for m, module in enumerate(modules)])
+    page.text("Low to high: the middle 90 % of the ranks, and the chosen one." +
+              (" (program): what result.json and ranks.json say, by the same rule with other random numbers." if own else ""))
     unsure = int((certainty.differs > 0.5).sum())
     if unsure:
         page.warning(f"{unsure} of {len(modules)} ranks would differ more often than not.")
@@ -206,7 +216,9 @@ def add_movement(page, modules, history, k, prefix):
                 "Entropy and movement of the selection variables; thin lines are modules. Near the dotted line of the "
                 "left panel all components are alike, and a threshold of 1/k cuts noise in half.")
     page.facts([("mean entropy at the end", f"{number(history.entropy[-1].mean())} nat of {number(np.log(k))}"),
-                ("largest movement at the end", f"{number(history.movement[-1].max())}, 1/k is {number(1 / k)}")])
+                ("largest movement at the end", f"{number(history.movement[-1].max())}, 1/k is {number(1 / k)}"),
+                ("movement in the last quarter, of all", f"{number(history.late_share, '.1%')} (a search that has converged: "
+                 "near 0; a steady drift: 25 %; a random walk: about 50 %)")])
     if history.movement[-1].max() < 0.1 / k:
         page.warning("No selection variable moved by a tenth of 1/k: the ranks say nothing about the layers.")
     if history.signal is not None:
@@ -217,6 +229,9 @@ def add_movement(page, modules, history, k, prefix):
         level = figures.noise_level(history.signal_rows)
         page.facts([("components above the noise", f"{number((history.signal > level).mean(), '.1%')} "
                      "(5 % are expected without any signal)")])
+        page.table(f"{prefix}signal", ("module", *map(str, range(k))),
+                   [[escape(module), *(number(float(value)) for value in history.signal[m])]
+                    for m, module in enumerate(modules)])
     page.table(f"{prefix}modules", ("module", "entropy (nat)", "effective components", "movement", "mean signal-to-noise"),
                [[escape(module), number(history.entropy[-1][m]), number(np.exp(history.entropy[-1][m])),
                  number(history.movement[-1][m]),

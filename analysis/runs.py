@@ -2,6 +2,8 @@
 import json
 import pathlib
 
+import numpy as np
+
 from analysis.trace import Trace, TraceProblem, segment_files
 
 # Keys of the input that do not make another experiment.
@@ -73,6 +75,17 @@ class Run:
         if known and set(known) == set(self.modules):
             return [int(known[module]) for module in self.modules]
         return self.last_ranks
+
+    @property
+    def intervals(self):
+        """(low, high, how often the rank would be another), each [modules], as the program wrote them; else None."""
+        known = self.result.get("rank_intervals")
+        try:
+            rows = [(*known[module]["interval"], known[module]["changed"]) for module in self.modules]
+            low, high, changed = np.array(rows, float).T
+        except (KeyError, TypeError, ValueError):
+            return None
+        return (low, high, changed) if np.isfinite([low, high, changed]).all() else None
 
     @property
     def method(self):

@@ -6,6 +6,7 @@ import numpy as np
 
 TOLERANCE = 1e-6  # of the program: k equal values count as k
 LAST_PART = 0.25  # of the iterations of the search
+LEAST_ROWS = 16  # of it, where there are so many
 NUM_DRAWS = 1000
 INTERVAL = 0.9
 
@@ -106,8 +107,8 @@ def bootstrap_ranks(logits, rule, num_draws=NUM_DRAWS, seed=0):
 def certainty(table, rule, chosen=None, part=LAST_PART, num_draws=NUM_DRAWS):
     """Of the ranks of a search; None where there are too few rows."""
     first = int(np.floor(len(table) * (1 - part)))
-    if len(table) - first < 8:
-        first = max(0, len(table) - 8)
+    if len(table) - first < LEAST_ROWS:
+        first = max(0, len(table) - LEAST_ROWS)
     if len(table) - first < 3:
         return None
     stride = table.stride("logits", first)
@@ -118,7 +119,19 @@ def certainty(table, rule, chosen=None, part=LAST_PART, num_draws=NUM_DRAWS):
     if follows and np.array_equal(rule.ranks(logits[-1:])[0], ranks[-1]):
         drawn, kind = bootstrap_ranks(logits, rule, num_draws), "bootstrap"
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0, method="nearest")
-    return Certainty(chosen, low.astype(int), high.astype(int), (drawn != chosen).mean(axis=0), len(ranks), stride, kind)
+    low, high = np.minimum(low.astype(int), chosen), np.maximum(high.astype(int), chosen)
+    return Certainty(chosen, low, high, (drawn != chosen).mean(axis=0), len(ranks), stride, kind)
+
+
+def late_share(table, first_selection):
+    """Mean movement of q in the last quarter of the rows over that since the start: 0.25 of a steady drift, about 0.5 of
+    a random walk, near 0 of a search that has converged. NaN where nothing moved."""
+    rows = len(table)
+    before = rows - -(-rows // 4)
+    end = table.read("selection", first=rows - 1)[0].astype(np.float64)
+    late = table.read("selection", rows - before, before - 1)[0].astype(np.float64) if before else first_selection
+    whole = np.abs(end - first_selection).mean()
+    return float(np.abs(end - late).mean() / whole) if whole > 0 else float("nan")
 
 
 def signal_to_noise(table, part=LAST_PART):
@@ -151,6 +164,7 @@ class History:
     stride: int
     entropy: np.ndarray = None  # [rows, modules]
     movement: np.ndarray = None  # [rows, modules] largest |q - first q| of a module
+    late_share: float = float("nan")
     signal: np.ndarray = None
     signal_rows: int = 0
     certainty: Certainty = None
@@ -173,5 +187,6 @@ def read_history(trace, chosen=None, part=LAST_PART):
         history.entropy = entropy(history.values)
         first = history.rule.first_selection(history.values.shape[-1])
         history.movement = np.abs(history.values - first).max(axis=-1)
+        history.late_share = late_share(table, first)
         history.signal, history.signal_rows = signal_to_noise(table, part)
     return history

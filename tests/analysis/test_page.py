@@ -91,6 +91,9 @@ def test_numbers_are_those_of_the_trace(tmp_path, run, quick):
     np.testing.assert_allclose(column(table, "movement"), abs(q[-1] - 0.25).max(axis=1), rtol=1e-5)
     signal = abs(g[30:].mean(axis=0)) / g[30:].std(axis=0, ddof=1)
     np.testing.assert_allclose(column(table, "mean signal-to-noise"), signal.mean(axis=1), rtol=1e-6)
+    assert [row[1:] for row in page.tables["signal"][1:]] == [pytest.approx(row, rel=1e-6) for row in signal.tolist()]
+    share = abs(q[-1] - q[29]).mean() / abs(q[-1] - 0.25).mean()
+    assert page.facts["movement in the last quarter, of all"] == pytest.approx([share], rel=1e-5)
     assert page.facts["components above the noise"] == pytest.approx([(signal > 1.96 / np.sqrt(10)).mean()])
     assert page.facts["mean entropy at the end"] == pytest.approx([np.mean(entropy), np.log(4)], rel=1e-6)
     assert page.facts["largest movement at the end"] == pytest.approx([abs(q[-1] - 0.25).max(), 0.25], rel=1e-5)
@@ -124,6 +127,34 @@ def test_bootstrap_computed_anew(tmp_path, quick):
         differs += (q >= 0.25 - 1e-9).sum(axis=1) != search["ranks"][-1]
     np.testing.assert_allclose(column(page.tables["certainty"], "differs"), differs / 1500, atol=0.06)
     assert (differs > 0).any()
+
+
+def intervals_of(*ends):
+    return {module: {"interval": [low, high], "changed": low / 10} for module, low, high in zip(MODULES, *ends)}
+
+
+def test_intervals_of_the_program(tmp_path, quick):
+    write_run(tmp_path / "a", rank_intervals=intervals_of([0, 1, 2, 3, 4, 0], [1, 1, 2, 3, 4, 4]))
+    table = report(tmp_path, tmp_path / "a")[1].tables["certainty"]
+    assert column(table, "low (program)") == [0, 1, 2, 3, 4, 0] and column(table, "high (program)") == [1, 1, 2, 3, 4, 4]
+    assert column(table, "differs (program)") == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0])
+
+
+@pytest.mark.parametrize("known", [None, 3, [], {}, {MODULES[0]: {}}, dict.fromkeys(MODULES, {"interval": [1], "changed": 0}),
+                                   dict.fromkeys(MODULES, {"interval": ["x", 1], "changed": 0}),
+                                   dict.fromkeys(MODULES, {"interval": [1, 2], "changed": None})])
+def test_intervals_that_are_not_there(tmp_path, quick, known):
+    write_run(tmp_path / "a", rank_intervals=known)
+    assert "low (program)" not in report(tmp_path, tmp_path / "a")[1].tables["certainty"][0]
+
+
+def test_ranks_of_other_seeds_inside(tmp_path, quick):
+    searches = [write_run(tmp_path / "runs" / f"seed{seed}", seed=seed, rank_intervals=intervals_of([1] * 6, [seed] * 6))
+                for seed in (1, 2, 3)]
+    ranks = [search["ranks"][-1] for search in searches]
+    expected = np.mean([(1 <= ranks[j]) & (ranks[j] <= i + 1) for i in range(3) for j in range(3) if i != j])
+    page = report(tmp_path, tmp_path / "runs")[1]
+    assert 0 < expected < 1 and page.facts["ranks of other seeds inside of a run's intervals"] == pytest.approx([expected])
 
 
 def test_page_needs_nothing_but_itself(tmp_path, run):

@@ -59,6 +59,33 @@ def test_movement_is_from_where_the_search_began(tmp_path):
     np.testing.assert_allclose(history.entropy, scipy.stats.entropy(search["selection"], axis=-1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 10, 41, 200])
+def test_movement_in_the_last_quarter(tmp_path, rows):
+    search = search_columns(rows, k=4)
+    q = np.concatenate([np.full((1, 6, 4), 0.25), search["selection"].astype(float)])  # before, after each iteration
+    late = abs(q[rows] - q[rows - int(np.ceil(rows / 4))]).mean()
+    assert history_of(tmp_path, search).late_share == pytest.approx(late / abs(q[rows] - 0.25).mean(), rel=1e-6)
+
+
+def test_movement_of_a_steady_drift(tmp_path):
+    search = search_columns(100, k=4)
+    search["selection"] = (0.25 + np.arange(1, 101)[:, None, None] * np.array([1, -1, 1, -1]) / 1024
+                           * np.ones((100, 6, 1))).astype(np.float32)
+    assert history_of(tmp_path / "drift", search).late_share == pytest.approx(0.25)
+    search["selection"][75:] = search["selection"][74]
+    assert history_of(tmp_path / "early", search).late_share == 0
+    search["selection"][:] = 0.25
+    assert np.isnan(history_of(tmp_path / "none", search).late_share)
+
+
+def test_chosen_rank_is_inside_of_its_interval(tmp_path):
+    search = search_columns(100)
+    write_trace(tmp_path / "trace.h5", search=search)
+    with Trace(tmp_path) as trace:
+        found = selection.read_history(trace, [9, 0, 9, 0, 9, 0]).certainty
+    assert (found.high[::2] == 9).all() and (found.low[1::2] == 0).all()
+
+
 def test_signal_to_noise(tmp_path):
     search = search_columns(80)
     search["hypergradient"][60:, 2, 1] += 3

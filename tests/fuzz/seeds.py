@@ -192,6 +192,12 @@ def ranks():
     search = {"num_steps": 2, "num_tokens": 10, "seconds": 1.5}
     yield parts(text({"a.0.query": 1, "a.0.value": 0, "a.1.query": 8}), text(output))
     yield parts(text({"a.0.query": 1, "a.0.value": 0, "a.1.query": 8}), text({**output, "search": search}))
+    search = {**search, **dict.fromkeys(("num_components", "train_examples", "validation_examples"), 8), "mean_entropy": 1.0,
+              **dict.fromkeys(("loss_train", "loss_validation", "largest_movement"), 0.5),
+              "certainty": {"rows": 16, "stride": 1, "block_length": 2, "movement": 0.1, "movement_last_quarter": 0.02,
+                            "intervals": [[0, 2, 0.25], [0, 0, 0], [3, 3, 0]]}}
+    intervals = {"rank_intervals": {"a.0.query": {"interval": [0, 2], "changed": 0.25}}}
+    yield parts(text({"a.0.query": 1, "a.0.value": 0, "a.1.query": 8, **intervals}), text({**output, "search": search}))
 
 
 def adapter():

@@ -325,6 +325,7 @@ class Results:
         self.result = json.loads((folder / "result.json").read_text())
         self.ranks_bytes = (folder / "ranks.json").read_bytes()
         self.ranks = json.loads(self.ranks_bytes)
+        self.intervals = self.ranks.pop("rank_intervals", None)
         self.attributes, self.trace = read_trace(folder / "trace.h5")
 
 

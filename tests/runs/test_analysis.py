@@ -40,6 +40,13 @@ def facts(page):
     return found
 
 
+def rows(page, name):
+    """The numbers of a table of the page."""
+    table, = re.findall(f'<table[^>]*data-name="{name}"[^>]*>(.*?)</table>', page.read_text(), re.DOTALL)
+    return [numbers for row in table.split("<tr>")
+            if (numbers := [float(value) for value in re.findall(r'<data value="([^"]*)"', row)])]
+
+
 @cases(softmax={}, sigmoid={"search.constraint": "sigmoid", "output.trace_every": 3},
        budget={"search.target_mean_rank": 2})
 def test_search(keys):
@@ -53,6 +60,11 @@ def test_search(keys):
     assert abs(found["largest movement at the end"][0] - search["largest_movement"]) < 1e-6
     assert abs(found["search train, last"][0] - search["loss_train"]) < 1e-12
     assert found["mean rank"] == [results.result["mean_rank"]]
+    late, = found["movement in the last quarter, of all"]
+    assert abs(late - search["convergence"]["last_quarter_share"]) < 1e-6
+    for chosen, low, high, differs, *own in rows(page, "certainty"):
+        assert max(low, own[0]) <= chosen <= min(high, own[1]), "both resample the same"
+        assert abs(differs - own[2]) < 0.08, (differs, own)
     assert "Moving-block bootstrap" in page.read_text()
     assert "Where the time went" in page.read_text()
 

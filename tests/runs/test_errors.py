@@ -350,7 +350,8 @@ def test_bad_rank_files():
     path = job.folder / "given.json"
     for ranks, words in ((missing, [module]), ({**good, "bert.other": 1}, ["7", "6"]),
                          ({**good, module: -1}, [module]), ({**good, module: 1.5}, [module]),
-                         ({**good, module: "8"}, [module]), ([1], ["array"])):
+                         ({**good, module: "8"}, [module]), ([1], ["array"]),
+                         ({**good, "rank_intervals": [1]}, ["rank_intervals", "array"])):
         path.write_text(json.dumps(ranks))
         job_fails(job, DATA, "given.json", *words, keys={"adapter.ranks_from": str(path)},
                   rank_counts=(2,) if ranks is missing else (1,))

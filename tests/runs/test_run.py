@@ -1,6 +1,7 @@
 """What a run leaves behind, and that it can be had again."""
 import json
 import math
+import random
 import subprocess
 import time
 
@@ -401,6 +402,109 @@ def test_random_ranks():
     assert max(narrow.ranks.values()) <= 3 and sum(narrow.ranks.values()) == 15
 
 
+# ---- how sure they are ----
+
+
+def softmax_ranks(logits):
+    """Of [modules, k] under the paper's rule."""
+    found = []
+    for row in logits:
+        powers = [math.exp(value - max(row)) for value in row]
+        found.append(sum(power / sum(powers) >= (1 - 1e-6) / len(row) for power in powers))
+    return found
+
+
+def rows_of(dataset):
+    """[rows, modules, k] as lists."""
+    values, (rows, modules, k) = dataset.numbers, dataset.shape
+    return [[values[(row * modules + module) * k:][:k] for module in range(modules)] for row in range(rows)]
+
+
+def resampled_ranks(logits, num_draws=1000):
+    """[draws][modules]: the definition of include/train/certainty.h in other words."""
+    steps = [[[b - a for a, b in zip(*pair)] for pair in zip(before, after)] for before, after in zip(logits, logits[1:])]
+    length, draw, found = max(1, round(len(steps) ** (1 / 3))), random.Random(5), []
+    for _ in range(num_draws):
+        drawn = []
+        while len(drawn) < len(steps):
+            first = draw.randint(0, len(steps) - length)
+            drawn += steps[first:first + length]
+        found.append(softmax_ranks([[start + sum(values) for start, *values in zip(module, *parts)] for module, *parts in
+                                    zip(logits[0], *drawn[:len(steps)])]))
+    return found
+
+
+def test_every_rank_has_an_interval():
+    job = Job(keys={**LIVELY, "search.steps": 40, "retrain.steps": 1})
+    results = job.results(output="alone")
+    assert list(results.ranks) == list(results.intervals) == MODULES
+    assert results.result["rank_intervals"] == results.intervals
+    certainty = results.result["search"]["certainty"]
+    assert certainty["rows"] == 16 and certainty["stride"] == 1 and certainty["resamples"] == 1000
+    logits = rows_of(results.trace["/search/logits"])
+    ranks = resampled_ranks(logits[-16:])
+    for m, module in enumerate(MODULES):
+        interval, chosen = results.intervals[module], results.ranks[module]
+        low, high = interval["interval"]
+        assert low <= chosen <= high <= 8, module
+        drawn = sorted(draw[m] for draw in ranks)
+        changed = sum(rank != chosen for rank in drawn) / 1000
+        assert abs(interval["changed"] - changed) < 0.1, (module, interval, changed)
+        assert min(chosen, drawn[20]) <= low <= max(chosen, drawn[80]), (module, interval, drawn[20], drawn[80])
+        assert min(chosen, drawn[920]) <= high <= max(chosen, drawn[980]), (module, interval, drawn[920], drawn[980])
+    assert certainty["certain_ranks"] == sum(low == high for low, high in
+                                             (of["interval"] for of in results.intervals.values()))
+    undecided = sum(of["changed"] > 0.5 for of in results.intervals.values())
+    assert certainty["undecided_ranks"] == undecided
+    assert f"certain    {certainty['certain_ranks']} of 6 ranks" in results.outcome.out
+    assert ("the search did not decide" in results.outcome.out) == (undecided > 3)
+    for num_ranks in (2, 3):
+        assert job.results(num_ranks, output=f"on{num_ranks}").ranks_bytes == results.ranks_bytes, num_ranks
+    assert job.results(keys={"run.seed": 9}, output="seed").intervals != results.intervals
+
+
+def test_convergence():
+    results = Job(keys={**LIVELY, "search.steps": 10}).results(2)
+    q = [[value for module in row for value in module] for row in rows_of(results.trace["/search/selection"])]
+    found = results.result["search"]["convergence"]
+    whole = sum(abs(value - 1 / 8) for value in q[9]) / len(q[9])
+    late = sum(abs(b - a) for a, b in zip(q[6], q[9])) / len(q[9])
+    assert abs(found["movement"] - whole) < 1e-9 and abs(found["movement_last_quarter"] - late) < 1e-9
+    assert abs(found["last_quarter_share"] - late / whole) < 1e-9
+    assert f"movement   of q in the last quarter of the search: {100 * late / whole:.0f} %" in results.outcome.out
+
+
+@cases(importance="importance", spectrum="spectrum")
+def test_intervals_of_rules_beyond_the_selection(rule):
+    keys = {**LIVELY, "search.threshold_rule": rule, "search.steps": 40, "retrain.steps": 1}
+    results = Job(keys=keys).results(2)
+    rows = results.trace["/search/ranks"].numbers
+    for m, module in enumerate(MODULES):
+        last, chosen = sorted(rows[-16 * 6 + m::6]), results.ranks[module]
+        assert results.intervals[module] == {
+            "interval": [min(last[1], chosen), max(last[14], chosen)],
+            "changed": sum(rank != chosen for rank in last) / 16}
+    assert results.result["search"]["certainty"]["from"] == "rows"
+
+
+def test_search_that_did_not_decide():
+    """Batches of one, and many selection variables near 1/k."""
+    keys = {"adapter.rank": 32, "search.steps": 16, "search.selection_lr": 3e-3, "optimizer.batch_size": 1,
+            "optimizer.lr": 0.2}
+    results = Job(keys=keys).results(2)
+    undecided = sum(of["changed"] > 0.5 for of in results.intervals.values())
+    assert undecided > 3, results.intervals
+    assert f"warning: the search did not decide: {undecided} of 6" in results.outcome.out
+    assert "did not decide" in results.result["search"]["warning"]
+
+
+@cases(lora="lora", random="random", adalora="adalora")
+def test_no_intervals_without_a_search(method):
+    results = Job(keys={"adapter.method": method}).results()
+    assert results.intervals is None and results.result["rank_intervals"] is None
+    assert "certain    " not in results.outcome.out
+
+
 def test_random_ranks_are_retrained_as_given_ranks_are():
     job = Job(keys={"adapter.method": "random"})
     random = job.results(output="random")
@@ -435,7 +539,9 @@ def test_given_ranks_reproduce_the_retraining():
     searched = job.results(output="searched")
     ranks = str(job.output / "ranks.json")
     given = job.results(2, {"adapter.ranks_from": ranks}, output="given")
-    assert given.ranks_bytes == searched.ranks_bytes
+    assert given.ranks == searched.ranks
+    assert searched.intervals is not None and given.intervals is None, "of what this run has searched for"
+    assert given.result["rank_intervals"] is None
     assert given.result["metrics"] == searched.result["metrics"]
     assert "search" not in given.result
     assert_same(given, searched, "given ranks", RETRAINING)
