@@ -173,6 +173,9 @@ def add_history(page, run, modules, history, prefix):
                 "Ranks that the rule would have chosen at each iteration." + every(history.stride))
     if history.certainty is not None:
         add_certainty(page, run, modules, history, k, prefix)
+    else:
+        page.text("No interval is known of these ranks: " + (
+            "the trace is too short." if history.is_search else "AdaLoRA's are fixed while the last part is trained."))
     page.heading("Selection variables" if history.is_search else "Singular values")
     rule = history.rule
     by_threshold = history.is_search and rule.threshold == "softmax" and rule.total == 0
