@@ -42,7 +42,7 @@ def test_result_file():
     assert len(result["peak_memory_bytes_per_rank"]) == 2
     assert all(size > 1 << 20 for size in result["peak_memory_bytes_per_rank"])
     assert result["provenance"]["mpi_ranks"] == 2
-    assert result["seconds"] / 4 < result["cpu_seconds"]  # two ranks, which wait by polling
+    assert 0 < result["cpu_seconds"] < 2 * result["seconds"] + 1  # of two ranks
 
 
 def test_regression_results():
