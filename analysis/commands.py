@@ -68,8 +68,8 @@ def arguments(texts):
     command = add(table, "one row a task, method and setting; mean and standard deviation over the seeds")
     command.add_argument("runs", **folders)
     style = command.add_mutually_exclusive_group()
-    for name in ("markdown", "csv"):
-        style.add_argument(f"--{name}", dest="style", action="store_const", const=name, default="text")
+    for name, summary in (("markdown", None), ("csv", None), ("methods", "Markdown: a row a task, a column a method")):
+        style.add_argument(f"--{name}", dest="style", action="store_const", const=name, default="text", help=summary)
     command = add(planted, "found ranks against planted ones (inputs/planted)")
     command.add_argument("runs", **folders)
     command.add_argument("--truth", metavar="FILE", help="truth.json (the one beside the data of each run)")

@@ -50,11 +50,34 @@ def without_empty(header, cells):
     return [header[i] for i in used], [[row[i] for i in used] for row in cells]
 
 
+def extent(values, digits=0):
+    """"53 to 99"."""
+    if not values.notna().any():
+        return ""
+    low, high = (f"{end:,.{digits}f}" for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def by_method(rows):
+    """A row a task with the scores of all methods beside each other, then what they cost over all tasks."""
+    order = list(dict.fromkeys(rows.method))
+    cells = []
+    for (task, metric), found in rows.groupby(["task", "metric"], sort=False):
+        scores = {method: " / ".join(spread(row.score, row.score_sd, 3) for row in found[found.method == method].itertuples())
+                  for method in order}
+        cells.append([f"{task}, {metric.replace('_', ' ')}", extent(found.seeds), *scores.values()])
+    for name, column in (("trainable parameters", "trainable_parameters"), ("core seconds a run", "cpu_seconds")):
+        cells.append([name, "", *(extent(rows[rows.method == method][column]) for method in order)])
+    return markdown(["task, score", "seeds", *order], cells)
+
+
 def experiments(runs, style):
-    """The table of `table`; style "markdown", "csv" or "text"."""
+    """The table of `table`; style "markdown", "csv", "methods" or "text"."""
     rows = methods.experiment_rows(runs)
     if rows.empty:
         return ""
+    if style == "methods":
+        return by_method(rows)
     if style == "csv":
         return rows.to_csv(index=False)
     header, cells = without_empty(HEADER, experiment_cells(rows))

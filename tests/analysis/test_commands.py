@@ -66,6 +66,18 @@ def test_table_and_compare(tmp_path, capsys):
     assert "0 query" in capsys.readouterr().out
 
 
+def test_methods_beside_each_other(tmp_path, capsys):
+    for i, (task, method, score) in enumerate([("cola", "lora", 0.25), ("cola", "lora", 0.75), ("cola", "autolora", 0.5),
+                                               ("mrpc", "autolora", 0.8)]):
+        write_run(tmp_path / str(i), score=score, seed=i, keys={"task.name": task, "adapter.method": method}, method=method)
+    assert main(["table", str(tmp_path), "--methods"]) == 0
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["task, score", "seeds", "lora", "autolora"], lines
+    assert lines[2][1:] == ["1 to 2", "0.500 ± 0.354", "0.500"] and lines[2][0].startswith("cola, "), lines
+    assert lines[3][0].startswith("mrpc, ") and lines[3][-1] == "0.800", lines
+    assert lines[4][0] == "trainable parameters", lines
+
+
 def test_broken_pipe(tmp_path):
     write_run(tmp_path / "a")
     done = subprocess.run(f"{sys.executable} -m analysis table {tmp_path / 'a'} | true", shell=True, cwd=ROOT,
