@@ -195,9 +195,8 @@ bool job_open_finished(struct job *job, MPI_Comm world, const char *input_path,
     struct parallel_options *parallel = &job->config.parallel;
     parallel->stages = parallel->num_layout = 0; /* of the run */
     parallel->grid[0] = parallel->grid[1] = 1;
-    if (purpose == JOB_COMPARE) /* whole blocks on every rank: no model is computed */
-        parallel->replicas = 1;
-    else if ((size_t)job->comms.world.size % parallel->replicas != 0)
+    /* To compare, whole blocks on every rank: no model is computed. */
+    if (purpose == JOB_COMPARE || (size_t)job->comms.world.size % parallel->replicas != 0)
         parallel->replicas = 1;
     return open_all(job, problem);
 }

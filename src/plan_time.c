@@ -162,6 +162,7 @@ static struct passed simulate(struct prediction *prediction, enum stage_pass dow
     if (has_up)
         fill_costs(prediction, up, prediction->up);
     for (size_t i = 0; up == PASS_BACKWARD && i < stages * count; ++i)
+        /* NOLINTNEXTLINE(bugprone-integer-division): an index */
         prediction->up[i] += (double)prediction->factors[i / count] * prediction->speed->accumulate;
     fill_delays(prediction);
     const struct simulation_input input = {
@@ -378,9 +379,11 @@ static void predict_evaluations(const struct planner *planner, struct plan *plan
     evaluation->other_seconds = predict_dataset(planner, plan, trainer->other_dev, &others) +
                                 predict_dataset(planner, plan, trainer->test, &others);
     evaluation->generation_seconds = plan_generation_seconds(planner, plan);
-    evaluation->count = planner->input.retrain->evaluates_each_epoch
-                            ? steps / per_epoch + (steps % per_epoch != 0)
-                            : 1;
+    evaluation->count =
+        planner->input.retrain->evaluates_each_epoch
+            /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): not 0 */
+            ? steps / per_epoch + (steps % per_epoch != 0)
+            : 1;
 }
 
 /* Rows of the trace, checkpoints. */

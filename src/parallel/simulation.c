@@ -28,6 +28,7 @@ static double cost_of(const struct simulation *simulation, size_t stage,
                       const struct slot_work *work) {
     const struct simulation_input *input = simulation->input;
     const double *costs = work->direction == DIRECTION_DOWN ? input->down : input->up;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): work that goes up has costs */
     return costs[stage * input->num_microbatches + work->microbatch];
 }
 

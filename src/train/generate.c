@@ -175,7 +175,8 @@ static void send_floats(const struct generation *g, const float *values, size_t 
 static void log_softmax(float *logits, size_t rows, size_t width) {
 #pragma omp parallel for schedule(static, 1)
     for (size_t r = 0; r < rows; ++r) {
-        float *row = logits + r * width, largest = row[0];
+        float *row = logits + r * width;
+        float largest = row[0]; /* NOLINT(clang-analyzer-core.NullDereference): the last stage's */
         for (size_t j = 1; j < width; ++j)
             largest = row[j] > largest ? row[j] : largest;
         double sum = 0;

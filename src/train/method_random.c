@@ -16,10 +16,11 @@
 /* Running sums of w^r, r = 0 .. rank_max, over their total; returns the mean rank. */
 static double fill_shares(double w, size_t rank_max, double *shares) {
     double sum = 0, moment = 0, weight = 1;
-    for (size_t r = 0; r <= rank_max; ++r, weight *= w) {
+    for (size_t r = 0; r <= rank_max; ++r) {
         sum += weight;
         moment += (double)r * weight;
         shares[r] = sum;
+        weight *= w;
     }
     for (size_t r = 0; r <= rank_max; ++r)
         shares[r] /= sum;

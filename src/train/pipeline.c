@@ -169,7 +169,8 @@ static void add_vectors(struct pipeline *pipeline, const struct pass *pass) {
     timer_start(pipeline->options.timers, "sums");
     if (pass->gradient != NULL)
         reduction_add(pipeline->factors);
-    if (pass->t_d_selection != NULL || pass->gradient->selection != NULL)
+    if (pass->t_d_selection != NULL ||
+        (pass->gradient != NULL && pass->gradient->selection != NULL))
         reduction_add(pipeline->selection);
     timer_stop(pipeline->options.timers);
 }
@@ -212,6 +213,7 @@ static void run_pass(struct pipeline *pipeline, struct pass *pass) {
         if (direction == DIRECTION_DOWN)
             pass->down(pipeline, pass, work->microbatch, in, out);
         else
+            /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): else no work goes up */
             pass->up(pipeline, pass, work->microbatch, in, out);
         comm_stop_waiting(&pipeline->comms.grid);
         timer_stop(timers);

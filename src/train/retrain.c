@@ -29,7 +29,8 @@ struct retrain {
 
 size_t retrain_num_steps(const struct trainer *trainer, const struct retrain_options *options) {
     const size_t count = trainer->train->num_examples, size = trainer->optimizer.batch_size;
-    const double steps = ceil(options->epochs * (double)((count + size - 1) / size));
+    const size_t steps_per_epoch = (count + size - 1) / size;
+    const double steps = ceil(options->epochs * (double)steps_per_epoch);
     return options->steps > 0 ? options->steps : (size_t)fmax(1, steps);
 }
 

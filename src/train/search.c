@@ -398,7 +398,7 @@ void search_result_free(struct search_result *result) {
 static double largest_movement(const struct search *search) {
     double movement = 0, all;
     for (size_t i = 0; i < search->stage->selection_size; ++i)
-        movement = fmax(movement, fabs(search->selection[i] - search->first_selection[i]));
+        movement = fmax(movement, fabsf(search->selection[i] - search->first_selection[i]));
     comm_reduce(&search->trainer->comms.stages, &movement, &all, 1, MPI_DOUBLE, MPI_MAX);
     return all;
 }
