@@ -25,6 +25,10 @@ hid_t h5driver_make_access(void);
  * Flushes count from this call on. NULL on failure. */
 struct h5driver *h5driver_of(hid_t file);
 
+/* To hold while the file is closed, since HDF5 1.10 lets go of a driver before its last call of it;
+ * H5Idec_ref it then. */
+hid_t h5driver_hold(const struct h5driver *driver);
+
 /* What went wrong first: NULL, or text as "writing at byte 4096: No space left on device". From
  * there on the driver keeps the file as the last good flush left it, and HDF5 sees only success, so
  * that it can close. */

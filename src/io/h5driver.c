@@ -405,6 +405,11 @@ struct h5driver *h5driver_of(hid_t file) {
     return handle;
 }
 
+hid_t h5driver_hold(const struct h5driver *driver) {
+    H5Iinc_ref(driver->base.driver_id);
+    return driver->base.driver_id;
+}
+
 const char *h5driver_error(const struct h5driver *driver) {
     return is_failed(driver) ? driver->error : NULL;
 }

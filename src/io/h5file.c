@@ -151,11 +151,13 @@ bool h5file_close(struct h5file **file_pointer, struct problem *problem) {
         memory_free(series->path);
         memory_free(series);
     }
+    const hid_t driver = h5driver_hold(file->driver);
     if (H5Fclose(file->id) < 0) {
         char message[MESSAGE_BYTES];
         innermost_message(message);
         is_good = problem_set(problem, EXIT_IO, "%s: closing failed: %s", file->path, message);
     }
+    H5Idec_ref(driver);
     memory_free(file->path);
     memory_free(file);
     *file_pointer = NULL;
