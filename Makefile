@@ -42,6 +42,7 @@ DATA         ?= ../shared/data
 # More for both runs of the demonstration: make demo DEMO_ARGS='--set task.limit_train=500'
 DEMO_ARGS    ?=
 SECONDS      ?= 60
+HOURS        ?= 2
 # make install: below DESTDIR, for what is to be found in PREFIX.
 PREFIX       ?= /usr/local
 DESTDIR      ?=
@@ -53,6 +54,7 @@ MODEL    = inputs/models/all-MiniLM-L6-v2
 # ---- build ----
 SANITIZE ?= 0
 FUZZ     ?= 0
+COVERAGE ?= 0
 ifeq ($(SANITIZE),1)
 BUILD    = build/sanitize
 BIN      = build/sanitize/bin
@@ -68,6 +70,10 @@ override CC = clang
 override OPT = -O2 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
     -fno-sanitize-coverage=trace-cmp
 WARNINGS = -Wall -Wextra -Werror -Wno-pass-failed -Wno-missing-field-initializers
+else ifeq ($(COVERAGE),1)
+BUILD    = build/coverage
+BIN      = build/coverage/bin
+override OPT = -Og --coverage
 else
 BUILD    = build/release
 BIN      = bin
@@ -75,7 +81,7 @@ endif
 WARNINGS ?= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 
 comma   := ,
-CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g $(call quoted,-ffile-prefix-map=$(CURDIR)=.) -march=$(ARCH) -fopenmp \
+CFLAGS   = -std=c11 -D_GNU_SOURCE $(OPT) -g $(if $(filter 1,$(COVERAGE)),,$(call quoted,-ffile-prefix-map=$(CURDIR)=.)) -march=$(ARCH) -fopenmp \
            -fno-math-errno -fno-trapping-math $(WARNINGS)
 CPPFLAGS = -Iinclude $(MPI_CFLAGS) $(HDF5_CFLAGS) $(CJSON_CFLAGS) $(UTF8_CFLAGS) $(ZLIB_CFLAGS) $(BLIS_CFLAGS)
 LIBS     = $(BLIS_LIBS) $(SCALAPACK_LIBS) $(HDF5_LIBS) $(CJSON_LIBS) $(UTF8_LIBS) $(ZLIB_LIBS) $(MPI_LIBS) -ldl -lm
@@ -100,7 +106,7 @@ quoted = '$(subst ','\'',$1)'
 # A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-scheduler scheduler-setup \
+.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-valgrind check-scheduler scheduler-setup endurance \
         check-peers bench bench-peers bench-check fuzz fuzzers dist install uninstall info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -195,8 +201,13 @@ check: ## every test; SANITIZE=1: under address and undefined-behaviour sanitize
 	$(AGAIN) tests
 	$(AGAIN) base-model
 	$(AGAIN) check-run
-check-long: ## the same, with 50 runs killed at random moments in place of 10, and a release that is built
+check-long: ## the same, with 50 runs killed at random moments in place of 10, a release that is built, and endurance
 	+@AUTOLORA_KILLS=50 AUTOLORA_WHOLE_BUILD=1 $(MAKE) --no-print-directory check
+	$(AGAIN) endurance
+endurance: ## two runs of a million iterations, one of them killed again and again: make endurance HOURS=2
+	$(AGAIN) setup NEEDS=h5dump
+	$(AGAIN) all
+	@AUTOLORA_BIN='$(CURDIR)/$(BIN)/autolora' AUTOLORA_MPIRUN='$(MPIRUN) $(MPIRUN_FLAGS)' $(PYTHON) tests/endurance.py --hours $(HOURS) $(TEST_ARGS)
 check-run:
 	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/run.py --build $(BUILD) --bin $(BIN) $(TEST_ARGS)
 check-scheduler: ## the job scripts under a Slurm of its own (as root; it is installed first)
@@ -228,6 +239,10 @@ bench-check: ## products, bytes, allocations and instructions of an iteration ag
 	$(AGAIN) BUILD=build/bench-check BIN=build/bench-check/bin ARCH=x86-64-v3 all
 	@MPIRUN='$(MPIRUN)' MPIRUN_FLAGS='$(MPIRUN_FLAGS)' $(PYTHON) tests/bench/check.py --program $(BUILD)/bench/autolora \
 	    --plain build/bench-check/bin/autolora $(BENCH_ARGS)
+check-valgrind: ## small runs on 2 ranks under valgrind's memcheck
+	$(AGAIN) setup NEEDS=valgrind
+	$(AGAIN) BUILD=build/bench-check BIN=build/bench-check/bin ARCH=x86-64-v3 all
+	@AUTOLORA_BIN='$(CURDIR)/build/bench-check/bin/autolora' AUTOLORA_MPIRUN='$(MPIRUN) $(MPIRUN_FLAGS)' $(PYTHON) tests/valgrind.py
 fuzz: ## bytes from outside under libFuzzer and sanitizers: make fuzz SECONDS=60 (for each harness)
 	$(AGAIN) setup NEEDS=fuzzer
 	$(AGAIN) FUZZ=1 fuzzers
@@ -270,5 +285,5 @@ lint: ## cppcheck and clang-tidy over the sources, fuzzing harnesses and tools; 
 	cppcheck -q -j$$(nproc) --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 	    --suppress=missingIncludeSystem --suppress=arrayIndexThenCheck -Iinclude -Itests/fuzz src tests/fuzz tests/tools
 	@printf '%s\n' $(SOURCES) $(wildcard tests/fuzz/*.c tests/tools/*.c) | xargs -P $$(nproc) -n 1 \
-	    sh -c 'clang-tidy --quiet "$$@" -- $(LINT_FLAGS) -std=c11 -D_GNU_SOURCE -fopenmp 2> /dev/null' lint
+	    sh -c 'said=$$(clang-tidy --quiet "$$1" -- $(LINT_FLAGS) -std=c11 -D_GNU_SOURCE -fopenmp 2>&1) || { echo "$$1: $$said"; exit 1; }' lint
 	@echo 'nothing found'

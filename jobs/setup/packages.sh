@@ -19,11 +19,12 @@ python   | python3 | Python 3.9 or later | PYTHON
 pip      | python3-pip | pip of that Python, to fetch the base model | PYTHON
 h5dump   | hdf5-tools | HDF5's h5dump, for the tests | PATH
 venv     | python3-venv | venv of that Python, for make check-peers | PYTHON
-valgrind | valgrind | valgrind, for make bench-check | PATH
+valgrind | valgrind | valgrind, for make bench-check, check-valgrind | PATH
 slurm    | slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge | Slurm, for make check-scheduler | PATH
 qsub     | slurm-wlm-torque | qsub of Slurm, for make check-scheduler | PATH
 clang-tidy | clang-tidy | clang-tidy, for make lint | PATH
 cppcheck | cppcheck | cppcheck, for make lint | PATH
+gcovr    | gcovr | gcovr, for make coverage | PATH
 fuzzer   | clang libclang-rt-dev libomp-dev llvm | clang with libFuzzer and OpenMP, for make fuzz | PATH
 ip       | iproute2 | ip, for make check-scheduler | PATH
 blas     | | BLIS as the BLAS of ScaLAPACK and LAPACK | BLIS_LIBS SCALAPACK_LIBS

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the names of what the build needs and does not find, one a line; nothing if all is there.
 # A library is there if a small program compiles, links and runs with the settings that `make probe`
-# passes in the environment. Arguments name what is wanted besides: h5dump, venv, valgrind, slurm, qsub, ip, fuzzer, clang-tidy, cppcheck.
+# passes in the environment. Arguments name what is wanted besides: h5dump, venv, valgrind, slurm, qsub, ip, fuzzer, clang-tidy, cppcheck, gcovr.
 # What the compiler said about NAME is left in build/probe/NAME.log.
 
 folder=build/probe
@@ -139,7 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 END
         ;;
-    qsub | ip | valgrind | clang-tidy | cppcheck) has_programs $need || echo $need ;;
+    qsub | ip | valgrind | clang-tidy | cppcheck | gcovr) has_programs $need || echo $need ;;
     venv) has_python 'import ensurepip, venv' || echo venv ;;
     esac
 done
