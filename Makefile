@@ -55,6 +55,7 @@ MODEL    = inputs/models/all-MiniLM-L6-v2
 SANITIZE ?= 0
 FUZZ     ?= 0
 COVERAGE ?= 0
+THREADS  ?= 0
 ifeq ($(SANITIZE),1)
 BUILD    = build/sanitize
 BIN      = build/sanitize/bin
@@ -70,6 +71,15 @@ override CC = clang
 override OPT = -O2 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
     -fno-sanitize-coverage=trace-cmp
 WARNINGS = -Wall -Wextra -Werror -Wno-pass-failed -Wno-missing-field-initializers
+else ifeq ($(THREADS),1)
+# clang's: of gcc's OpenMP the thread sanitizer knows no barrier, of LLVM's it does (archer).
+BUILD    = build/threads
+BIN      = build/threads/bin
+MPI_CFLAGS := $(shell $(CC) --showme:compile)
+MPI_LIBS   := $(shell $(CC) --showme:link)
+override CC = clang
+override OPT = -O1 -ffp-contract=off -fno-omit-frame-pointer -fsanitize=thread
+WARNINGS = -Wall -Wextra -Wno-pass-failed -Wno-missing-field-initializers
 else ifeq ($(COVERAGE),1)
 BUILD    = build/coverage
 BIN      = build/coverage/bin
@@ -106,7 +116,7 @@ quoted = '$(subst ','\'',$1)'
 # A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run check-valgrind check-scheduler scheduler-setup endurance \
+.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run coverage check-threads check-valgrind check-scheduler scheduler-setup endurance \
         check-peers bench bench-peers bench-check fuzz fuzzers dist install uninstall info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -243,6 +253,22 @@ check-valgrind: ## small runs on 2 ranks under valgrind's memcheck
 	$(AGAIN) setup NEEDS=valgrind
 	$(AGAIN) BUILD=build/bench-check BIN=build/bench-check/bin ARCH=x86-64-v3 all
 	@AUTOLORA_BIN='$(CURDIR)/build/bench-check/bin/autolora' AUTOLORA_MPIRUN='$(MPIRUN) $(MPIRUN_FLAGS)' $(PYTHON) tests/valgrind.py
+# Units with OpenMP regions; BLIS, which is not instrumented, is left out.
+THREADED = activation attention dropout elementary full generate hypergradient kernels linear low_rank model operations products trainer
+check-threads: ## races in OpenMP regions: unit tests on 3 threads under clang's thread sanitizer
+	$(AGAIN) setup NEEDS=fuzzer
+	$(AGAIN) THREADS=1 $(THREADED:%=build/threads/tests/test_%)
+	@failed=0; for name in $(THREADED); do \
+	    OMP_NUM_THREADS=3 OMP_TOOL_LIBRARIES=$$(clang -print-resource-dir)/../../libarcher.so TSAN_OPTIONS='ignore_noninstrumented_modules=1' \
+	        build/threads/tests/test_$$name > build/threads/$$name.log 2>&1 || { failed=$$((failed + 1)); cat build/threads/$$name.log; }; \
+	done; echo "$$(($(words $(THREADED)) - failed)) passed, $$failed failed, 0 skipped"; [ $$failed -eq 0 ]
+coverage: ## lines and branches of src/ that unit and run tests reach, by file, into build/coverage
+	$(AGAIN) setup NEEDS='h5dump gcovr'
+	$(AGAIN) COVERAGE=1 tests
+	$(AGAIN) base-model
+	@find build/coverage -name '*.gcda' -delete
+	-$(AGAIN) COVERAGE=1 check-run
+	gcovr -r . --filter src/ -s --txt build/coverage/lines.txt --csv build/coverage/files.csv --fail-under-line 90 build/coverage
 fuzz: ## bytes from outside under libFuzzer and sanitizers: make fuzz SECONDS=60 (for each harness)
 	$(AGAIN) setup NEEDS=fuzzer
 	$(AGAIN) FUZZ=1 fuzzers
@@ -272,7 +298,7 @@ info: ## what was found: settings, versions, libraries really loaded
 print-%: ## the value of a variable: make print-LDLIBS
 	@printf '%s\n' $(call quoted,$* = $($*))
 clean: ## remove what make built; models, results, settings and the environment of check-peers stay
-	rm -rf build/release build/sanitize build/bench-check build/bench build/fuzz build/probe build/dist bin
+	rm -rf build/release build/sanitize build/coverage build/threads build/bench-check build/bench build/fuzz build/probe build/dist bin
 C_FILES = $(sort $(wildcard src/*.c src/*/*.c include/*.h include/*/*.h tests/*/*.c tests/*/*.h))
 format: ## clang-format over the C files
 	clang-format -i $(C_FILES)

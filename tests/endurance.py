@@ -26,6 +26,7 @@ import common  # noqa: E402
 RESUBMIT = 75
 COLUMNS = ("run", "rank", "seconds", "pid", "rss_kb", "files", "iterations")
 FIRST_SAMPLES = 1  # of a process, which say nothing
+ROW_BYTES = 32  # of the trace: the index of its chunks stays in the memory of the rank that writes it (28 in the search, 9 after it)
 TOLERANCE = 0.05  # of the memory of the last third of the time against the first third
 TIME_TO_STOP = 15  # seconds for a checkpoint after a SIGTERM; mpirun always waits for all of them, and ends with code 1
 PATIENCE = 300    # seconds in which a run that was sent something has to end, whatever else the machine does
@@ -203,11 +204,12 @@ def growing(rows):
         if seen[row["pid"]] > FIRST_SAMPLES:
             groups.setdefault((row["run"], row["rank"]), []).append(row)
     for (run, rank), mine in sorted(groups.items()):
-        (rss, last_rss), (files, last_files) = (thirds([row[c] for row in mine]) for c in ("rss_kb", "files"))
+        (rss, last_rss), (files, last_files), (done, last_done) = (
+            thirds([row[c] for row in mine]) for c in ("rss_kb", "files", "iterations"))
         text = (f"{run}, rank {rank}: {len(mine)} samples, memory {rss:,.0f} kB in the first third, {last_rss:,.0f} kB "
                 f"in the last, open files {files:g} and {last_files:g}")
         print(text)
-        if last_rss > rss * (1 + TOLERANCE) or last_files > files:
+        if last_rss > rss * (1 + TOLERANCE) + ROW_BYTES / 1024 * (last_done - done) or last_files > files:
             found.append(text)
     return found
 
