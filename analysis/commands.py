@@ -35,10 +35,17 @@ def table(options):
 
 def planted(options):
     from analysis import planted as truths, tables
-    found = truths.summary(find_runs(options.runs), options.truth)
-    cells = [[f"{row.noise:g}", f"{row.selection_lr:g}", row.rule, str(row.runs),
-              tables.spread(row.spearman, row.spearman_sd, 2), f"{row.error:.2f}"] for row in found.itertuples()]
-    header = ["noise", "selection_lr", "rule", "runs", "Spearman", "mean absolute error"]
+    runs = find_runs(options.runs)
+    if options.losses:
+        header = ["noise", "ranks", "adapter parameters", "runs", "dev loss", "above uniform"]
+        cells = [[f"{row.noise:g}", row.ranks, f"{row.parameters:,.0f}", str(row.runs), f"{row.loss:.3f}",
+                  tables.spread(row.above_uniform, row.above_uniform_sd, 3)]
+                 for row in truths.losses(runs, options.truth).itertuples()]
+    else:
+        header = ["noise", "selection_lr", "rule", "runs", "Spearman", "mean absolute error"]
+        cells = [[f"{row.noise:g}", f"{row.selection_lr:g}", row.rule, str(row.runs),
+                  tables.spread(row.spearman, row.spearman_sd, 2), f"{row.error:.2f}"]
+                 for row in truths.summary(runs, options.truth).itertuples()]
     sys.stdout.write(tables.markdown(header, cells) if options.markdown else tables.columns(header, cells))
 
 
@@ -73,6 +80,7 @@ def arguments(texts):
     command = add(planted, "found ranks against planted ones (inputs/planted)")
     command.add_argument("runs", **folders)
     command.add_argument("--truth", metavar="FILE", help="truth.json (the one beside the data of each run)")
+    command.add_argument("--losses", action="store_true", help="loss on dev after training, by where the ranks come from")
     command.add_argument("--markdown", action="store_true")
     command = add(watch, "follow a running job")
     command.add_argument("run", metavar="RUN_DIR")

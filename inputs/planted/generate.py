@@ -4,11 +4,14 @@ low-rank updates of known ranks planted in query and value of every block, label
 
     python3 inputs/planted/generate.py --base inputs/models/all-MiniLM-L6-v2 --noise 0.2 --seed 1 --out outputs/planted/middle-1
 
-writes train.tsv, dev.tsv (CoNLL), truth.json (planted ranks, effects) and, with --tiny, the base model itself. Needs numpy."""
+writes train.tsv, dev.tsv (CoNLL), truth.json (planted ranks, effects), ranks.json (for adapter.ranks_from) and, with
+--tiny, the base model itself. Needs numpy."""
 import argparse
+import copy
 import json
 import math
 import pathlib
+import shutil
 import struct
 
 import numpy as np
@@ -113,12 +116,15 @@ class Model:
         count = self.config["num_attention_heads"]
         return x.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
 
-    def forward(self, ids, updates, inputs=None):
-        """Hidden states [sequences, tokens, hidden] behind the last block; appends each block's input to `inputs`."""
+    def embed(self, ids):
         e = "embeddings."
         x = self.tensors[e + "word_embeddings.weight"][ids] + self.tensors[e + "token_type_embeddings.weight"][0]
-        x = self.norm(e + "LayerNorm", x + self.tensors[e + "position_embeddings.weight"][:ids.shape[1]])
-        for i in range(self.blocks):
+        return self.norm(e + "LayerNorm", x + self.tensors[e + "position_embeddings.weight"][:ids.shape[1]])
+
+    def forward(self, x, updates, inputs=None, first=0):
+        """Hidden states [sequences, tokens, hidden] behind the last block, from those before block `first`; appends each
+        block's input to `inputs`."""
+        for i in range(first, self.blocks):
             if inputs is not None:
                 inputs.append(x)
             block = f"encoder.layer.{i}."
@@ -135,7 +141,7 @@ class Model:
 
     def words(self, ids, updates):
         """Hidden states of the words alone, [sequences, words, hidden], in pieces."""
-        return np.concatenate([self.forward(ids[i:i + 256], updates)[:, 1:-1] for i in range(0, len(ids), 256)])
+        return np.concatenate([self.forward(self.embed(ids[i:i + 256]), updates)[:, 1:-1] for i in range(0, len(ids), 256)])
 
 
 # ---- what is planted ----
@@ -173,7 +179,7 @@ def plant(model, ids, ranks, effect, draw):
     """{(block, projection): (A, B)} and {module: effect}. Each update is scaled until it alone changes the last hidden
     states by effect * sqrt(rank), relative to their standard deviation: every component tells alike in the output."""
     inputs = []
-    plain = model.forward(ids, {}, inputs)
+    plain = model.forward(model.embed(ids), {}, inputs)
     deviation, updates, effects = spread(plain), {}, {}
     for (block, projection), rank in ranks.items():
         if rank == 0:
@@ -181,7 +187,7 @@ def plant(model, ids, ranks, effect, draw):
         a, b = draw_update(draw, inputs[block], rank)
         scale, target = np.float32(1.0), effect * math.sqrt(rank)
         for _ in range(6):
-            changed = model.forward(ids, {(block, projection): (a, scale * b)})
+            changed = model.forward(inputs[block], {(block, projection): (a, scale * b)}, first=block)
             found = float(np.sqrt((((changed - plain) / deviation) ** 2).mean()))
             if abs(found / target - 1) < 0.02:
                 break
@@ -241,32 +247,46 @@ def write_conll(path, words, sequences, labels):
             out.write("\n")
 
 
-def generate(options):
-    draw = np.random.default_rng(options.seed)
+def write_teacher(out, options, teacher, noise, draw):
+    """Data with labels of this noise."""
+    words, sequences, scores, truth = teacher
+    labels, entropy = draw_labels(scores * np.float32(find_sharpness(scores[:1000], noise)), draw)
+    out.mkdir(parents=True, exist_ok=True)
+    write_conll(out / "train.tsv", words, sequences[:options.train], labels[:options.train])
+    write_conll(out / "dev.tsv", words, sequences[options.train:], labels[options.train:])
+    (out / "ranks.json").write_text(json.dumps(truth["ranks"], indent=1) + "\n")
+    truth = {**truth, "noise": noise, "teacher_loss": round(entropy, 4), "seed": options.seed}
+    (out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+
+
+def make_teacher(options, draw):
+    """(words, sequences, scores, what truth.json says of the teacher itself)"""
     base = options.base
     if options.tiny:
-        base = options.out / "base"
+        base = options.out[0] / "base"
         write_tiny_base(base, draw)
+        for other in options.out[1:]:
+            shutil.copytree(base, other / "base", dirs_exist_ok=True)
     model = Model(base)
     (begin, end), words = word_ids(base, options.words)
     modules = [(block, name) for block in range(model.blocks) for name in PROJECTIONS]
     ranks = dict(zip(modules, draw.permutation(np.resize(RANKS, len(modules))).tolist()))
-    count = options.train + options.dev
-    sequences = draw.integers(0, len(words), (count, options.length))
+    sequences = draw.integers(0, len(words), (options.train + options.dev, options.length))
     ids = np.pad(np.array([i for i, _ in words])[sequences], ((0, 0), (1, 1)), constant_values=begin)
     ids[:, -1] = end
     updates, effects = plant(model, ids[:CALIBRATION], ranks, options.effect, draw)
     scores = teacher_scores(model, ids, updates, options.labels, draw)
-    scores *= np.float32(find_sharpness(scores[:1000], options.noise))
-    labels, entropy = draw_labels(scores, draw)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_conll(options.out / "train.tsv", words, sequences[:options.train], labels[:options.train])
-    write_conll(options.out / "dev.tsv", words, sequences[options.train:], labels[options.train:])
     name = "bert.encoder.layer.{}.attention.self.{}".format
     truth = {"ranks": {name(*module): rank for module, rank in ranks.items()},
-             "effects": {name(*module): round(effect, 4) for module, effect in effects.items()},
-             "noise": options.noise, "teacher_loss": round(entropy, 4), "seed": options.seed, "base": str(base)}
-    (options.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+             "effects": {name(*module): round(effect, 4) for module, effect in effects.items()}, "base": str(base)}
+    return words, sequences, scores, truth
+
+
+def generate(options):
+    draw = np.random.default_rng(options.seed)
+    teacher = make_teacher(options, draw)
+    for out, noise in zip(options.out, options.noise):
+        write_teacher(out, options, teacher, noise, copy.deepcopy(draw))
 
 
 def main():
@@ -274,17 +294,20 @@ def main():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--base", type=pathlib.Path, help="directory of a BERT checkpoint")
     source.add_argument("--tiny", action="store_true", help="a random base of 6 blocks, hidden size 32, in OUT/base")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, nargs="+", required=True, help="directories, one for each noise")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--noise", type=float, default=0.05,
-                        help="part of the labels that are not the teacher's likeliest (0.05)")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.05],
+                        help="parts of the labels that are not the teacher's likeliest (0.05)")
     parser.add_argument("--effect", type=float, default=0.1, help="of a component on the last hidden states (0.1)")
     parser.add_argument("--labels", type=int, default=32, help="number of labels (32)")
     parser.add_argument("--words", type=int, default=2000, help="words of the vocabulary that are used (2000)")
     parser.add_argument("--length", type=int, default=8, help="words of a sequence (8)")
     parser.add_argument("--train", type=int, default=20000, help="training sequences (20000)")
     parser.add_argument("--dev", type=int, default=1000, help="development sequences (1000)")
-    generate(parser.parse_args())
+    options = parser.parse_args()
+    if len(options.out) != len(options.noise):
+        parser.error("--out and --noise: expected as many directories as noises")
+    generate(options)
 
 
 if __name__ == "__main__":

@@ -105,3 +105,8 @@ def test_planted_ranks():
     found = {cells[3]: float(cells[5]) for cells in (line.split(" | ") for line in lines) for cells in [["", *cells]]}
     assert found["chosen (spectrum)"] > 0.7, lines
     assert found["chosen (spectrum)"] > found["softmax"], lines
+    oracle = {**settings, "search.preset": "paper", "adapter.ranks_from": folder / "ranks.json", "run.output_dir": folder / "oracle"}
+    outcome = start(["run", ROOT / "inputs" / "planted-low.json",
+                     *(word for key, value in oracle.items() for word in ("--set", f"{key}={value}"))])
+    assert outcome.code == 0, outcome
+    assert analysis("planted", folder / "oracle", "--losses", "--markdown").splitlines()[2].startswith("| 0.05 | planted | ")
