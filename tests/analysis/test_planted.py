@@ -69,7 +69,8 @@ def test_losses(tmp_path, capsys):
     truth = write_truth(tmp_path, ranks)
     write_run(tmp_path / "e", k=4, adapter_parameters=100, keys={"search.selection_lr": 0.01},
                        metrics={"dev": {"loss": 1.25}})
-    write_trained(tmp_path / "a", 2.0, method="lora")
+    write_trained(tmp_path / "a", 1.875, method="lora")
+    write_trained(tmp_path / "f", 2.125, method="lora")
     write_trained(tmp_path / "b", 1.5, ranks, **{"adapter.ranks_from": "ranks.json"})
     write_trained(tmp_path / "c", 1.75, **{"adapter.ranks_from": "ranks.json"})
     write_trained(tmp_path / "d", 1.0, method="random", parameters=200)
