@@ -1,21 +1,19 @@
 #!/bin/sh
 # One of the README's tables of planted ranks: makes the data that is missing (outputs/planted), runs the sweep, prints.
-#     sh inputs/planted/table.sh rules|losses|minilm [like jobs/sweep submit: --jobs 2, --scheduler slurm, ...]
+#     sh inputs/planted/table.sh rules|losses [like jobs/sweep submit: --jobs 2, --scheduler slurm, ...]
 # Again goes on. PYTHON: an interpreter with the packages of analysis/requirements.txt (python3).
 set -eu
 python=${PYTHON:-python3} options=''
 case ${1-} in
-rules) teacher='tiny --tiny --train 16000' seeds=10 sweeps='planted-rules planted-rules-more' ;;
-losses) teacher='tiny --tiny --train 16000' seeds=3 sweeps='planted-losses planted-losses-oracle' options=--losses ;;
-minilm) teacher='minilm --base inputs/models/all-MiniLM-L6-v2 --train 12000' seeds=2 sweeps=planted-minilm ;;
-*) echo "usage: $0 rules|losses|minilm [ARGUMENTS OF jobs/sweep submit]" >&2; exit 2 ;;
+rules) seeds=10 sweeps='planted-rules planted-rules-more' ;;
+losses) seeds=3 sweeps='planted-losses planted-losses-oracle' options=--losses ;;
+*) echo "usage: $0 rules|losses [ARGUMENTS OF jobs/sweep submit]" >&2; exit 2 ;;
 esac
 shift
-out=outputs/planted/${teacher%% *} base=${teacher#* }
-# shellcheck disable=SC2086
+out=outputs/planted/tiny
 for seed in $(seq $seeds); do
     [ -f "$out-high-$seed/truth.json" ] ||
-        "$python" inputs/planted/generate.py $base --seed "$seed" --noise 0.05 0.2 0.4 \
+        "$python" inputs/planted/generate.py --tiny --train 16000 --seed "$seed" --noise 0.05 0.2 0.4 \
             --out "$out-low-$seed" "$out-middle-$seed" "$out-high-$seed"
 done
 folders=''

@@ -72,7 +72,7 @@ def test_points():
 
 
 def test_sweeps_of_the_repository():
-    """Their keys are good; what is missing is the model."""
+    """Their keys are good, in the first points of each; what is missing is the model."""
     start_project()
     paths = sorted((ROOT / "inputs" / "sweeps").glob("*.json"))
     assert paths
@@ -80,7 +80,7 @@ def test_sweeps_of_the_repository():
         base = json.loads(path.read_text())["base"]
         pathlib.Path(base).write_text((ROOT / base).read_text())
         sweep("submit", str(path), "--dry-run")
-        for point in pathlib.Path("outputs/sweeps", path.stem, "points").glob("*.json"):
+        for point in sorted(pathlib.Path("outputs/sweeps", path.stem, "points").glob("*.json"))[:8]:
             outcome = start(["run", point, "--set", "model.path=nowhere"])
             assert outcome.code == 3 and "nowhere/config.json" in outcome.err, outcome
 
