@@ -3,10 +3,10 @@
 #include "train/generate.h"
 
 #include "base/memory.h"
+#include "math/row.h"
 #include "model/decoder.h"
 #include "model/lm_head.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Prompts that are worked on together. */
@@ -171,28 +171,12 @@ static void send_floats(const struct generation *g, const float *values, size_t 
                  g->comm->handle);
 }
 
-/* Logits to log-probabilities, in place. */
-static void log_softmax(float *logits, size_t rows, size_t width) {
-#pragma omp parallel for schedule(static, 1)
-    for (size_t r = 0; r < rows; ++r) {
-        float *row = logits + r * width;
-        float largest = row[0]; /* NOLINT(clang-analyzer-core.NullDereference): the last stage's */
-        for (size_t j = 1; j < width; ++j)
-            largest = row[j] > largest ? row[j] : largest;
-        double sum = 0;
-        for (size_t j = 0; j < width; ++j)
-            sum += exp((double)(row[j] - largest));
-        /* cppcheck-suppress invalidFunctionArg ; at least 1, from the largest */
-        const float log_sum = largest + (float)log(sum);
-#pragma omp simd
-        for (size_t j = 0; j < width; ++j)
-            row[j] -= log_sum;
-    }
-}
-
 static void compute_log_probabilities(struct generation *g, size_t rows) {
     lm_head_logits(&g->stage->task_head, g->point, g->x, rows, g->room, g->logits);
-    log_softmax(g->logits, rows, vocabulary_size(g));
+    const size_t width = vocabulary_size(g);
+#pragma omp parallel for schedule(static, 1)
+    for (size_t r = 0; r < rows; ++r)
+        row_log_softmax(g->logits + r * width, width);
 }
 
 /* The text without its end token. */

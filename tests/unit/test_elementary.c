@@ -1,5 +1,6 @@
 /* exp and the normal distribution against the C library's in double precision. */
 #include "math/elementary.h"
+#include "math/row.h"
 
 #include "kernel.h"
 
@@ -65,12 +66,41 @@ static void test_normal_distribution_far_out(void **state) {
     assert_true(isnan(normal_distribution(NAN, normal_density(NAN))));
 }
 
+static void check_log_softmax(size_t count, float shift) {
+    float *row = reference_values(count, 20, 7), *before = reference_values(count, 20, 7);
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i) {
+        row[i] += shift;
+        before[i] += shift;
+    }
+    for (size_t i = 0; i < count; ++i)
+        sum += exp((double)before[i] - (double)shift);
+    row_log_softmax(row, count);
+    for (size_t i = 0; i < count; ++i) {
+        const double exact = (double)before[i] - (double)shift - log(sum);
+        assert_true(fabs((double)row[i] - exact) < 1e-5 + 2e-7 * fabs((double)shift));
+    }
+    memory_free(row);
+    memory_free(before);
+}
+
+static void test_log_softmax(void **state) {
+    (void)state;
+    static const size_t counts[] = {1, 2, 15, 16, 17, 1000, 50257};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; ++i) {
+        check_log_softmax(counts[i], 0);
+        check_log_softmax(counts[i], 1000); /* beyond the range of exp */
+        check_log_softmax(counts[i], -1000);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         KERNEL_TEST(test_exp_within_2_units_in_the_last_place),
         KERNEL_TEST(test_exp_outside_its_range),
         KERNEL_TEST(test_normal_distribution),
         KERNEL_TEST(test_normal_distribution_far_out),
+        KERNEL_TEST(test_log_softmax),
     };
     set_threads(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
