@@ -20,7 +20,8 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "runs"))
-os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+for name in ("MCA_mpi_yield_when_idle", "ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM"):
+    os.environ.setdefault(f"OMPI_{name}", "1")
 import common  # noqa: E402
 
 RESUBMIT = 75

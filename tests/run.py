@@ -288,6 +288,7 @@ def run_one(path, name):
         print(reason)
         return SKIP_CODE
     except Exception:
+        sys.stdout.flush()
         traceback.print_exc()
         return 1
     return 0

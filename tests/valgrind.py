@@ -1,5 +1,6 @@
 """make check-valgrind: small runs on 2 ranks under valgrind's memcheck, which also sees what libraries read and write.
 AUTOLORA_BIN is a program compiled for x86-64-v3, since valgrind knows no AVX-512."""
+import os
 import pathlib
 import sys
 import time
@@ -39,6 +40,7 @@ def check(task, keys):
 
 
 def main():
+    os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1")
     supplied = pathlib.Path("/usr/share/openmpi/openmpi-valgrind.supp")
     if supplied.exists():
         VALGRIND.append(f"--suppressions={supplied}")

@@ -39,7 +39,7 @@ def test_case(value): assert value == 1
     assert code == 1 and lines[-1] == "2 passed, 2 failed, 1 skipped", lines
     assert any("test_absent: no such thing" in line for line in lines)
     assert any("FAIL" in line and "test_case[two]" in line for line in lines)
-    assert any("assert 1 == 2" in line for line in lines)
+    assert any("assert 1 == 2" in line for line in lines), lines
     assert "line 150" not in " ".join(lines[:5]) and "line 10" not in lines, "the last 60 lines"
 
 
