@@ -70,4 +70,7 @@ struct dropout {
 /* x *= multipliers (its own transpose, so that it serves forward, backward and tangents alike). */
 void dropout_apply(const struct dropout *dropout, size_t width, float *x);
 
+/* Logits to log-probabilities, in place; width 1 or more. */
+void log_softmax(size_t tokens, size_t width, float *x);
+
 #endif

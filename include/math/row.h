@@ -52,17 +52,4 @@ static inline struct row_normalizer row_softmax(float *row, size_t count) {
     return (struct row_normalizer){largest, sum};
 }
 
-/* row = log softmax(row), count 1 or more. */
-static inline void row_log_softmax(float *row, size_t count) {
-    const float largest = row_largest(row, count);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < count; ++j)
-        sum += exp_float(row[j] - largest);
-    const float log_sum = largest + logf(sum);
-#pragma omp simd
-    for (size_t j = 0; j < count; ++j)
-        row[j] -= log_sum;
-}
-
 #endif

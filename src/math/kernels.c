@@ -174,3 +174,29 @@ void dropout_apply(const struct dropout *dropout, size_t width, float *x) {
     for (size_t i = 0; i < dropout->num_sequences; ++i)
         dropout_sequence(dropout, i, width, x);
 }
+
+/* Of a whole vocabulary: the sum is one of sums of pieces. */
+static void log_softmax_row(float *row, size_t width) {
+    enum { PIECE = 512 };
+    const float largest = row_largest(row, width);
+    double total = 0;
+    for (size_t first = 0; first < width; first += PIECE) {
+        const size_t end = width - first < PIECE ? width : first + PIECE;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t j = first; j < end; ++j)
+            sum += exp_float(row[j] - largest);
+        total += (double)sum;
+    }
+    /* cppcheck-suppress invalidFunctionArg ; at least 1, from the largest */
+    const float log_sum = largest + (float)log(total);
+#pragma omp simd
+    for (size_t j = 0; j < width; ++j)
+        row[j] -= log_sum;
+}
+
+void log_softmax(size_t tokens, size_t width, float *x) {
+#pragma omp parallel for schedule(static, 1)
+    for (size_t i = 0; i < tokens; ++i)
+        log_softmax_row(x + i * width, width);
+}

@@ -3,7 +3,7 @@
 #include "train/generate.h"
 
 #include "base/memory.h"
-#include "math/row.h"
+#include "math/kernels.h"
 #include "model/decoder.h"
 #include "model/lm_head.h"
 
@@ -173,10 +173,7 @@ static void send_floats(const struct generation *g, const float *values, size_t 
 
 static void compute_log_probabilities(struct generation *g, size_t rows) {
     lm_head_logits(&g->stage->task_head, g->point, g->x, rows, g->room, g->logits);
-    const size_t width = vocabulary_size(g);
-#pragma omp parallel for schedule(static, 1)
-    for (size_t r = 0; r < rows; ++r)
-        row_log_softmax(g->logits + r * width, width);
+    log_softmax(rows, vocabulary_size(g), g->logits);
 }
 
 /* The text without its end token. */
@@ -193,6 +190,7 @@ static void keep_text(struct generation *g, size_t context, const struct beam_se
     text[0] = (int32_t)count;
     if (count > 0)
         memcpy(text + 1, tokens, count * sizeof *tokens);
+    FAULT_UNLESS(g->texts != NULL, "a text ends on the last stage");
     g->texts[context] = text;
 }
 
