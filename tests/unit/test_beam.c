@@ -17,7 +17,7 @@ static float logit_of(uint32_t seed, uint32_t divisor, uint32_t before, uint32_t
     return (float)(h * 64 + token) / (float)(64 * divisor);
 }
 
-static void log_softmax(float *row, size_t count) {
+static void exact_log_softmax(float *row, size_t count) {
     double sum = 0;
     for (size_t i = 0; i < count; ++i)
         sum += exp((double)row[i]);
@@ -58,7 +58,7 @@ static void fill_rows(const struct json *c, const struct cache *cache, size_t al
         for (size_t t = 0; t < vocabulary; ++t)
             row[t] = logit_of(seed, divisor, (uint32_t)cache->before[b], (uint32_t)cache->last[b],
                               (uint32_t)t);
-        log_softmax(row, vocabulary);
+        exact_log_softmax(row, vocabulary);
     }
 }
 
