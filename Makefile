@@ -56,6 +56,11 @@ SANITIZE ?= 0
 FUZZ     ?= 0
 COVERAGE ?= 0
 THREADS  ?= 0
+ifneq ($(filter 1,$(FUZZ) $(THREADS)),)
+MPI_CFLAGS := $(shell $(CC) --showme:compile)
+MPI_LIBS   := $(shell $(CC) --showme:link)
+override CC = clang
+endif
 ifeq ($(SANITIZE),1)
 BUILD    = build/sanitize
 BIN      = build/sanitize/bin
@@ -65,9 +70,6 @@ else ifeq ($(FUZZ),1)
 # clang's: gcc has no libFuzzer. What a harness is linked with stands in place of its parts of the library.
 BUILD    = build/fuzz
 BIN      = build/fuzz/bin
-MPI_CFLAGS := $(shell $(CC) --showme:compile)
-MPI_LIBS   := $(shell $(CC) --showme:link)
-override CC = clang
 override OPT = -O2 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
     -fno-sanitize-coverage=trace-cmp
 WARNINGS = -Wall -Wextra -Werror -Wno-pass-failed -Wno-missing-field-initializers
@@ -75,9 +77,6 @@ else ifeq ($(THREADS),1)
 # clang's: of gcc's OpenMP the thread sanitizer knows no barrier, of LLVM's it does (archer).
 BUILD    = build/threads
 BIN      = build/threads/bin
-MPI_CFLAGS := $(shell $(CC) --showme:compile)
-MPI_LIBS   := $(shell $(CC) --showme:link)
-override CC = clang
 override OPT = -O1 -ffp-contract=off -fno-omit-frame-pointer -fsanitize=thread
 WARNINGS = -Wall -Wextra -Wno-pass-failed -Wno-missing-field-initializers
 else ifeq ($(COVERAGE),1)
@@ -116,8 +115,8 @@ quoted = '$(subst ','\'',$1)'
 # A make that starts anew sees what the set-up has installed; it builds on all cores unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run coverage check-threads check-valgrind check-scheduler scheduler-setup endurance \
-        check-peers bench bench-peers bench-check fuzz fuzzers dist install uninstall info clean format format-check lint force
+.PHONY: all tests help setup probe configure base-model analysis-setup demo check check-long check-run coverage check-threads \
+        check-valgrind check-scheduler scheduler-setup endurance check-peers bench bench-peers bench-check fuzz fuzzers dist install uninstall info clean format format-check lint force
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)/autolora ## the program

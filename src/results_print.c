@@ -86,12 +86,11 @@ void results_print_rank_table(const struct job *job, const size_t *ranks) {
 
 void results_print_certainty(const struct method_output *output) {
     const struct certainty *certainty = &output->search.certainty;
-    const size_t all = certainty->num_modules, undecided = certainty_num_undecided(certainty);
     if (certainty->intervals == NULL)
         return;
-    printf("certain    %zu of %zu ranks (interval of one rank); %zu would more often be others%s\n",
-           certainty_num_certain(certainty), all, undecided,
-           2 * undecided > all ? ": the search did not decide" : "");
+    printf("certain    %zu of %zu ranks (interval of one rank); %zu would more often be others\n",
+           certainty_num_certain(certainty), certainty->num_modules,
+           certainty_num_undecided(certainty));
     if (certainty->movement > 0)
         printf("movement   of q in the last quarter of the search: %.0f %% of that in all of it\n",
                100 * certainty_late_share(certainty));

@@ -9,8 +9,8 @@ after its time is killed, with all that it started, and the test has failed.
 
 One line a test; the output of those that failed follows; the last line is
 `N passed, N failed, N skipped`. The exit code is 1 if a test failed or if none ran.
-With --again N, failures that are no more than N are run once more: what passes then counts as passed, but is
-named with its first output.
+With --again N, run tests that failed, if they are no more than N, are run once more: what passes then counts as
+passed, but is named with its first output. Unit tests have no second try.
 """
 import argparse
 import contextlib
@@ -353,7 +353,7 @@ def read_arguments():
                         help="only tests whose name contains this")
     parser.add_argument("-x", action="store_true", help="end at the first failure")
     parser.add_argument("--again", type=int, default=0, metavar="N",
-                        help="run failures, if they are no more than N, once more (0)")
+                        help="run tests that failed, if no more than N did, run once more (0)")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS",
                         help="for one test (120)")
     parser.add_argument("--list", action="store_true", help="names only")
@@ -387,7 +387,8 @@ def run_again(groups, results, options):
         return
     for result in failed:
         alone = argparse.Namespace(**{**vars(options), "k": result.name})
-        second = run_all([group for group in groups if result.name in group.names(result.name)], alone)
+        second = run_all([group for group in groups if isinstance(group, RunFile) and
+                          result.name in group.names(result.name)], alone)
         if second and all(r.status == PASSED for r in second):
             first = f"; first: {result.reason}" if result.reason else ""
             result.status, result.is_second = PASSED, True

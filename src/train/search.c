@@ -7,12 +7,12 @@
 #include "train/search.h"
 
 #include "base/memory.h"
-#include "base/random.h"
 #include "model/selection.h"
 #include "train/budget.h"
 #include "train/checkpoints.h"
 #include "train/hypergradient.h"
 #include "train/importance.h"
+#include "train/search_data.h"
 #include "train/state.h"
 #include "train/trainer.h"
 
@@ -31,55 +31,12 @@ struct search {
     struct gradient gradient;
     float *selection, *first_selection; /* [selection_size] */
     uint32_t *examples;                 /* [batch_size] */
-    uint32_t *subset;
-    size_t num_validation, num_train; /* subset: validation first, then training */
-    struct sampler train_sampler, validation_sampler;
+    struct search_data data;
     struct batch *train, *validation;
     size_t num_steps;
     double start; /* of the phase, were there no earlier attempts */
     bool has_validation_loss;
 };
-
-/* subset: D_val first, then D_train. D_val is the user's own, the tail of the training set, or a
- * share drawn by a seeded shuffle; single level, all examples train. */
-static void split_data(struct search *search) {
-    const struct trainer *trainer = search->trainer;
-    const size_t count = trainer->train->num_examples, own = trainer->num_own_validation;
-    search->subset = memory_allocate(count, sizeof *search->subset, "the split");
-    if (own > 0) {
-        for (size_t i = 0; i < count; ++i)
-            search->subset[i] = (uint32_t)((count - own + i) % count);
-    } else {
-        const struct random_stream stream =
-            random_stream_make(trainer->seed, RANDOM_SPLIT, 0, 0, 0);
-        random_permutation(&stream, count, search->subset);
-    }
-    if (search->options->is_meta)
-        search->num_validation =
-            own > 0 ? own : (size_t)lround(search->options->validation_fraction * (double)count);
-    search->num_train = count - search->num_validation;
-}
-
-static void open_samplers(struct search *search) {
-    const struct trainer *trainer = search->trainer;
-    const size_t size = trainer->optimizer.batch_size;
-    search->train_sampler = sampler_create(
-        trainer->seed, 1, search->subset + search->num_validation, search->num_train, size);
-    if (search->options->is_meta)
-        search->validation_sampler =
-            sampler_create(trainer->seed, 2, search->subset, search->num_validation, size);
-}
-
-static bool split_is_usable(const struct search *search, struct problem *problem) {
-    const struct trainer *trainer = search->trainer;
-    const bool is_meta = search->options->is_meta;
-    if (search->num_train == 0 || (is_meta && search->num_validation == 0))
-        return problem_set(problem, EXIT_DATA,
-                           "the training set of %zu examples is too small to be split: %zu for "
-                           "training and %zu for validation (search.validation_fraction)",
-                           trainer->train->num_examples, search->num_train, search->num_validation);
-    return true;
-}
 
 static bool wants_importance(const struct search *search) {
     return importance_is_wanted((enum threshold_rule)search->options->threshold_rule);
@@ -108,7 +65,7 @@ static void search_open(struct search *search) {
         memory_allocate(trainer->optimizer.batch_size, sizeof(uint32_t), "a batch's examples");
     search->train = trainer_batch(trainer);
     search->validation = trainer_batch(trainer);
-    const size_t per_pass = sampler_batches_per_pass(&search->train_sampler);
+    const size_t per_pass = sampler_batches_per_pass(&search->data.train);
     search->num_steps = options->steps > 0
                             ? options->steps
                             : (size_t)fmax(1, ceil(options->epochs * (double)per_pass));
@@ -141,9 +98,7 @@ static void search_close(struct search *search) {
     memory_free(search->examples);
     batch_destroy(&search->train);
     batch_destroy(&search->validation);
-    sampler_free(&search->train_sampler);
-    sampler_free(&search->validation_sampler);
-    memory_free(search->subset);
+    search_data_free(&search->data);
 }
 
 static double factor_rate(const struct search *search) {
@@ -255,11 +210,11 @@ static void draw_batches(struct search *search) {
     const struct trainer *trainer = search->trainer;
     uint32_t *examples = search->examples;
     const uint64_t key = phase_step(PHASE_SEARCH, search->state.step);
-    size_t count = sampler_next(&search->train_sampler, search->state.step, examples);
+    size_t count = sampler_next(&search->data.train, search->state.step, examples);
     batch_fill(search->train, trainer->train, examples, count, key, true);
     search->state.num_tokens += search->train->num_tokens;
     if (search->options->is_meta) {
-        count = sampler_next(&search->validation_sampler, search->state.step, examples);
+        count = sampler_next(&search->data.validation, search->state.step, examples);
         batch_fill(search->validation, trainer->train, examples, count, key, true);
         search->state.num_tokens += search->validation->num_tokens;
     }
@@ -386,15 +341,6 @@ static void result_open(const struct search *search, struct search_result *resul
     result->scores = memory_allocate(size, sizeof(float), "scores");
 }
 
-void search_result_free(struct search_result *result) {
-    memory_free(result->ranks);
-    memory_free(result->logits);
-    memory_free(result->selection);
-    memory_free(result->scores);
-    certainty_free(&result->certainty);
-    *result = (struct search_result){0};
-}
-
 static double largest_movement(const struct search *search) {
     double movement = 0, all;
     for (size_t i = 0; i < search->stage->selection_size; ++i)
@@ -486,12 +432,8 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
                 struct search_result *result, struct problem *problem) {
     struct search search = {
         .trainer = trainer, .options = options, .budget = budget, .stage = stage};
-    split_data(&search);
-    if (!split_is_usable(&search, problem)) {
-        memory_free(search.subset);
+    if (!search_data_open(trainer, options, &search.data, problem))
         return false;
-    }
-    open_samplers(&search);
     search_open(&search);
     result_open(&search, result);
     start_state(&search);
@@ -502,8 +444,8 @@ bool search_run(const struct trainer *trainer, const struct search_options *opti
     result->seconds = search.state.seconds;
     result->loss_train = search.state.loss_train;
     result->loss_validation = search.state.loss_validation;
-    result->train_examples = search.num_train;
-    result->validation_examples = search.num_validation;
+    result->train_examples = search.data.num_train;
+    result->validation_examples = search.data.num_validation;
     result->largest_movement = largest_movement(&search);
     search_close(&search);
     return is_good;
@@ -513,15 +455,12 @@ bool search_rehearse(const struct trainer *trainer, const struct search_options 
                      const struct stage *stage, rehearsal_look look, void *context,
                      struct problem *problem) {
     struct search search = {.trainer = trainer, .options = options, .stage = stage};
-    split_data(&search);
-    const bool is_usable = split_is_usable(&search, problem);
-    if (is_usable) {
-        open_samplers(&search);
-        search_open(&search);
-        look(context, PHASE_SEARCH, stage, search.num_steps);
-    }
+    if (!search_data_open(trainer, options, &search.data, problem))
+        return false;
+    search_open(&search);
+    look(context, PHASE_SEARCH, stage, search.num_steps);
     search_close(&search);
-    return is_usable;
+    return true;
 }
 
 struct search_passes search_passes(const struct search_options *options) {
@@ -537,27 +476,4 @@ struct search_passes search_passes(const struct search_options *options) {
     passes.updates = 1 + (is_reference ? moves : 0);
     passes.train_gradients += is_reference ? moves : 0; /* the step that is repeated */
     return passes;
-}
-
-char *search_warning(const struct search_options *options, const struct search_result *result) {
-    if (result->largest_movement < 1e-4)
-        return memory_format(
-            "no selection variable moved by more than %.1e: the ranks say nothing. "
-            "Raise search.selection_lr (now %g) or search.steps (now %zu)",
-            result->largest_movement, options->selection_learning_rate, result->num_steps);
-    bool are_equal = true;
-    for (size_t m = 1; m < result->num_modules; ++m)
-        are_equal = are_equal && result->ranks[m] == result->ranks[0];
-    if (are_equal)
-        return memory_format(
-            "all modules got the same rank, %zu: the search told no layer from another "
-            "(largest movement of a selection variable: %.3g)",
-            result->ranks[0], result->largest_movement);
-    const size_t undecided = certainty_num_undecided(&result->certainty);
-    if (2 * undecided <= result->num_modules)
-        return NULL;
-    return memory_format(
-        "the search did not decide: %zu of %zu ranks would differ by one or more had its last part "
-        "met other batches. Raise search.steps (now %zu) or change search.selection_lr (now %g)",
-        undecided, result->num_modules, result->num_steps, options->selection_learning_rate);
 }

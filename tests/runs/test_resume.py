@@ -521,37 +521,37 @@ def test_full_disk():
 # ---- a rank that stalls ----
 
 
-@cases(first=0, middle=1, last=2)
-def test_stalled_rank(which):
-    job = Job(keys={**ENDLESS, "output.stall_seconds": 2})
-    running = Running(job, 3)
+def stalled(job, num_ranks, which):
+    """What the others say when one rank stops, which itself says nothing; all of them end."""
+    running = Running(job, num_ranks)
     running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
     os.kill(running.ranks()[which], signal.SIGSTOP)
     outcome = running.end(20)
     assert outcome.code == PEER, outcome
+    assert f"rank {which} on {os.uname().nodename}, replica" not in outcome.err, outcome
+    assert not running.ranks(), "all ranks end"
+    return outcome
+
+
+@cases(first=0, middle=1, last=2)
+def test_stalled_rank(which):
+    job = Job(keys={**ENDLESS, "output.stall_seconds": 2})
+    outcome = stalled(job, 3, which)
     host, others = os.uname().nodename, [rank for rank in range(3) if rank != which]
     for rank in others:
         assert f"rank {rank} on {host}, replica 0, stage {rank}, phase search, step" in outcome.err
-    assert f"rank {which} on {host}, replica" not in outcome.err, outcome
     assert f"waits for rank {which}" in outcome.err or "waits for all ranks" in outcome.err, outcome
     assert "microbatch" in outcome.err
-    assert not running.ranks(), "all ranks end"
     stopped(resume(job, 2, {"output.wall_time": 9}))
 
 
 def test_stalled_replica():
     """Rank 2 is stage 0 of replica 1."""
     job = Job(keys={**ENDLESS, "output.stall_seconds": 2, "parallel.replicas": 2})
-    running = Running(job, 4)
-    running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
-    os.kill(running.ranks()[2], signal.SIGSTOP)
-    outcome = running.end(20)
-    assert outcome.code == PEER, outcome
+    outcome = stalled(job, 4, 2)
     host = os.uname().nodename
-    assert f"rank 2 on {host}, replica" not in outcome.err, outcome
     for rank in (0, 1, 3):
         assert f"rank {rank} on {host}, replica {rank // 2}, stage {rank % 2}" in outcome.err, outcome
-    assert not running.ranks(), "all ranks end"
     stopped(resume(job, 2, {"output.wall_time": 9}))
 
 
@@ -561,20 +561,14 @@ def test_stalled_in_a_grid(case):
     grid, stages = case
     size = grid[0] * grid[1]
     job = Job(keys={**ENDLESS, "output.stall_seconds": 2, "parallel.grid": grid, "parallel.stages": stages})
-    running = Running(job, 4)
-    running.wait_for(lambda: len(checkpoints(job)) == 2, "checkpoints")
-    os.kill(running.ranks()[1], signal.SIGSTOP)
-    outcome = running.end(20)
-    assert outcome.code == PEER, outcome
+    outcome = stalled(job, 4, 1)
     host = os.uname().nodename
-    assert f"rank 1 on {host}, replica" not in outcome.err, outcome
     reports = {rank: [line for line in outcome.err.splitlines() if f"rank {rank} on {host}, replica 0" in line]
                for rank in (0, 2, 3)}
     for rank, lines in reports.items():
         assert f"stage {rank // size}, phase search, step" in lines[0] and "microbatch" in lines[0], outcome
     peer = f"waits for rank 1 on {host}" if size == 2 else "waits for all ranks"
     assert peer in reports[0][0], outcome
-    assert not running.ranks(), "all ranks end"
     stopped(resume(job, 4, {"output.wall_time": 9}))
 
 
